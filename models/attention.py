@@ -1,0 +1,64 @@
+"""How tokens look at each other: the decoder hands over rotated queries and keys, these return what was attended to.
+
+B = rows, T = tokens of a row, H = query heads, K = key/value heads, d = dimensions of a head.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Attend(Protocol):
+    """Attention of one layer. Grouped heads (K < H) and whatever is cached or masked are this callable's business."""
+
+    def __call__(self, layer: int, query_BTHd: Tensor, key_BTKd: Tensor, value_BTKd: Tensor) -> Tensor:
+        """Return attended_BTHd."""
+        ...
+
+
+def causal_attention(query_BTHd: Tensor, key_BTKd: Tensor, value_BTKd: Tensor) -> Tensor:
+    """Each token attends to itself and to what stands before it in its row."""
+    attended_BHTd = F.scaled_dot_product_attention(
+        query_BTHd.transpose(1, 2),
+        key_BTKd.transpose(1, 2),
+        value_BTKd.transpose(1, 2),
+        is_causal=True,
+        enable_gqa=query_BTHd.shape[2] != key_BTKd.shape[2],
+    )
+    return attended_BHTd.transpose(1, 2)
+
+
+class CausalAttention:
+    """Every row of the batch is one document."""
+
+    def __call__(self, layer: int, query_BTHd: Tensor, key_BTKd: Tensor, value_BTKd: Tensor) -> Tensor:
+        return causal_attention(query_BTHd, key_BTKd, value_BTKd)
+
+
+class PackedAttention:
+    """One row holds several documents end to end; none sees another.
+
+    Each document is attended to on its own, so its numbers do not depend on its neighbours at all.
+    """
+
+    def __init__(self, lengths: Sequence[int]) -> None:
+        """`lengths`: tokens of each document, in the order of the row. Raises ValueError for an empty document."""
+        if not lengths or min(lengths) < 1:
+            raise ValueError(f"document lengths are {list(lengths)}; expected at least one, each at least 1 token")
+        self.lengths = list(lengths)
+
+    def positions_BT(self, device: torch.device | str = "cpu") -> Tensor:
+        """Positions that start again at 0 in every document, of shape [1, T]."""
+        return torch.cat([torch.arange(length, device=device) for length in self.lengths])[None]
+
+    def __call__(self, layer: int, query_BTHd: Tensor, key_BTKd: Tensor, value_BTKd: Tensor) -> Tensor:
+        if query_BTHd.shape[:2] != (1, sum(self.lengths)):
+            raise ValueError(
+                f"a batch of {tuple(query_BTHd.shape[:2])} rows x tokens does not hold documents of {self.lengths} "
+                f"tokens; expected (1, {sum(self.lengths)})"
+            )
+        documents = (tensor.split(self.lengths, dim=1) for tensor in (query_BTHd, key_BTKd, value_BTKd))
+        return torch.cat([causal_attention(*document) for document in zip(*documents, strict=True)], dim=1)
