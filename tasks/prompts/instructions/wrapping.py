@@ -1,0 +1,86 @@
+"""Instructions that put the answer, or a part of it, between marks."""
+
+import json
+import re
+from itertools import dropwhile, takewhile
+from random import Random
+from typing import ClassVar
+
+from tasks.prompts.instructions.base import Instruction, Params
+from tasks.prompts.sentences import words
+
+_SMALL = frozenset(
+    words(
+        "a an and are as at be because by can for from has have here here's how i i'm if in is it it's its of on one or "
+        "our so some sure that the their there these they this to was we were what when which who why will with you your"
+    )
+)
+
+
+def _is_small(word: str) -> bool:
+    """A word that names nothing, so no title begins or goes on with it."""
+    return word.casefold() in _SMALL
+
+
+class Wrapped(Instruction):
+    """The whole answer stands between two marks, which appear nowhere inside it."""
+
+    opening: ClassVar[str]
+    closing: ClassVar[str]
+
+    def verify(self, params: Params, answer: str) -> bool:
+        inside = answer.removeprefix(self.opening).removesuffix(self.closing)
+        whole = len(answer) == len(inside) + len(self.opening) + len(self.closing)
+        return whole and not any(mark in inside for mark in (self.opening, self.closing))
+
+    def repair(self, params: Params, answer: str) -> str:
+        return self.opening + answer.replace(self.opening, "").replace(self.closing, "").strip() + self.closing
+
+
+class Quotes(Wrapped):
+    kind = "quotes"
+    opening = closing = '"'
+
+
+class SquareBrackets(Wrapped):
+    kind = "square_brackets"
+    opening, closing = "[", "]"
+
+
+class AnswerTags(Wrapped):
+    kind = "answer_tags"
+    opening, closing = "<answer>", "</answer>"
+
+
+class Json(Instruction):
+    """One JSON object with one given key, and nothing around it."""
+
+    kind = "json"
+
+    def draw(self, rng: Random) -> Params:
+        return {"key": rng.choice(("answer", "reply", "response", "text", "result", "output"))}
+
+    def verify(self, params: Params, answer: str) -> bool:
+        try:
+            parsed = json.loads(answer)
+        except ValueError:
+            return False
+        return isinstance(parsed, dict) and list(parsed) == [params["key"]] and bool(str(parsed[params["key"]]).strip())
+
+    def repair(self, params: Params, answer: str) -> str:
+        return json.dumps({params["key"]: answer}, ensure_ascii=False)
+
+
+class Title(Instruction):
+    """A title between double angle brackets somewhere in the answer, and text beside it."""
+
+    kind = "title"
+    _title = re.compile(r"<<[^<>\n]+>>")
+
+    def verify(self, params: Params, answer: str) -> bool:
+        return bool(self._title.search(answer)) and len(words(self._title.sub("", answer))) >= 3
+
+    def repair(self, params: Params, answer: str) -> str | None:
+        subject = list(dropwhile(_is_small, words(answer)))
+        named = list(takewhile(lambda word: not _is_small(word), subject))[:4]
+        return f"<<{' '.join(word[:1].upper() + word[1:] for word in named)}>>\n{answer}" if named else None
