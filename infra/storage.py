@@ -7,8 +7,9 @@ other gets AlreadyExists. Listings are never served from a cache. A folder or bu
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from infra.errors import AlreadyExists, InputError, StoreError
 from infra.storage_folder import FolderBackend
@@ -51,7 +52,7 @@ class Backend(Protocol):
     def put(self, key: str, data: bytes, create: bool) -> None: ...
     def put_file(self, local: Path, key: str, create: bool, consume: bool) -> None: ...
     def get_file(self, key: str, local: Path) -> None: ...
-    def open_input(self, key: str) -> BinaryIO: ...
+    def open_input(self, key: str) -> BufferedReader: ...
     def delete(self, key: str) -> None: ...
     def move(self, source: str, target: str) -> None: ...
 
@@ -148,7 +149,7 @@ class Storage:
         with self._missing(key):
             self._backend.get_file(check_key(key), local)
 
-    def open_input(self, key: str) -> BinaryIO:
+    def open_input(self, key: str) -> BufferedReader:
         """A seekable binary stream; close it after use."""
         with self._missing(key):
             return self._backend.open_input(check_key(key))

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -90,7 +91,7 @@ class FolderBackend:
             finally:
                 staged.unlink(missing_ok=True)
 
-    def open_input(self, key: str) -> BinaryIO:
+    def open_input(self, key: str) -> BufferedReader:
         path = self.root / key
         with explained(path), self._below_file():
             if path.is_dir():

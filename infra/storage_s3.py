@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import fsspec
 
@@ -128,11 +128,11 @@ class S3Backend:
             finally:
                 staged.unlink(missing_ok=True)
 
-    def open_input(self, key: str) -> BinaryIO:
+    def open_input(self, key: str) -> io.BufferedReader:
         self.size(key)
         with self._explained():
             stream = self._fs.open(self._path(key), "rb", block_size=CHUNK_BYTES)
-        return cast(BinaryIO, io.BufferedReader(_ExplainedStream(self, stream), 1 << 16))
+        return io.BufferedReader(_ExplainedStream(self, stream), 1 << 16)
 
     def delete(self, key: str) -> None:
         with self._explained():

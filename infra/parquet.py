@@ -1,0 +1,64 @@
+"""Rows to Parquet bytes and back. The same rows give the same bytes: settings are fixed and nothing here is a clock."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra.errors import InputError
+
+SCHEMA_KEY = b"ratchet.schema"
+KNOWN_MAJOR = "1"
+ROW_GROUP_ROWS = 4096
+
+
+def to_parquet(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> bytes:
+    """Parquet bytes, zstd with page checksums; InputError names the row that does not fit the schema."""
+    names = set(schema.names)
+    for number, row in enumerate(rows):
+        if set(row) != names:
+            raise InputError(
+                f"row {number}: missing columns {sorted(names - set(row))}, unknown columns {sorted(set(row) - names)}",
+                f"give exactly the schema's columns: {schema.names}",
+            )
+    try:
+        table = pa.Table.from_pylist([*rows], schema=schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        raise InputError(_misfit(rows, schema) or f"rows do not fit the schema: {error}", "check its types") from error
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table, sink, row_group_size=ROW_GROUP_ROWS, compression="zstd", compression_level=3, write_page_checksum=True
+    )
+    return sink.getvalue().to_pybytes()
+
+
+def open_parquet(data: bytes) -> pq.ParquetFile:
+    """Raises pyarrow's ArrowInvalid for broken bytes, InputError for a schema of an unknown major version."""
+    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    check_schema_version(file.schema_arrow)
+    return file
+
+
+def read_rows(file: pq.ParquetFile, batch_rows: int) -> Iterator[dict[str, Any]]:
+    for batch in file.iter_batches(batch_size=batch_rows):
+        yield from batch.to_pylist()
+
+
+def check_schema_version(schema: pa.Schema) -> None:
+    found = (schema.metadata or {}).get(SCHEMA_KEY, KNOWN_MAJOR.encode()).decode()
+    if found.split(".")[0] != KNOWN_MAJOR:
+        raise InputError(
+            f"rows of schema version {found}, this Ratchet reads {KNOWN_MAJOR}.x", "use the Ratchet that wrote them"
+        )
+
+
+def _misfit(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> str | None:
+    """Which value of which row has the wrong type."""
+    for number, row in enumerate(rows):
+        for field in schema:
+            try:
+                pa.array([row[field.name]], type=field.type)
+            except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+                return f"row {number}, column {field.name!r}: {str(error).splitlines()[0]} (expected {field.type})"
+    return None
