@@ -1,0 +1,24 @@
+"""Settings of an examination."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from tasks.configs.base import Kind, StageConfig
+
+
+class EvaluateConfig(StageConfig):
+    """Greedy answers to one half of the evaluation items, checked by ground truth where there is one."""
+
+    stage: ClassVar[str] = "evaluate"
+    module: ClassVar[str] = "tasks.evaluate"
+    kind: ClassVar[Kind] = "evaluation"
+
+    half: Literal["dev", "gate"] = "dev"
+    """The development half serves tuning and the stage table; the gate half is opened by the gate only."""
+    families: tuple[str, ...] = ()
+    """Families to ask; empty for all."""
+    max_items: int = Field(1_000_000, ge=1)
+    """Most items asked, families taking turns in the order of the items' ids."""
+    max_tokens: int = Field(192, ge=1)
+    shard_items: int = Field(64, ge=1)
