@@ -3,6 +3,7 @@
 Two families: Nemotron (paper, section 2: LayerNorm1P, squared ReLU, partial rotation) and Llama (RMSNorm, SwiGLU).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -128,14 +129,8 @@ class ModelConfig:
 
     @property
     def num_parameters(self) -> int:
-        """All parameters, from arithmetic alone; tied embeddings count once."""
-        q_width, kv_width = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
-        attention = 2 * self.hidden_size * (q_width + kv_width)
-        matrices, vectors = (2, 2) if self.family == "nemotron" else (3, 1)
-        mlp = matrices * self.hidden_size * self.intermediate_size
-        norm = vectors * self.hidden_size
-        embeddings = (1 if self.tied_embeddings else 2) * self.vocab_size * self.hidden_size
-        return self.num_layers * (attention + mlp + 2 * norm) + norm + embeddings
+        """All parameters; tied embeddings count once."""
+        return sum(math.prod(shape) for shape in parameter_shapes(self).values())
 
     @classmethod
     def from_hf(cls, hf: Mapping[str, Any]) -> "ModelConfig":
@@ -205,6 +200,29 @@ class ModelConfig:
             "pad_token_id": self.pad_id,
             "use_cache": True,
         }
+
+
+def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Every parameter's name (Hugging Face's) and shape, in the decoder's order."""
+    hidden, width = config.hidden_size, config.intermediate_size
+    q_width, kv_width = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    gated = {"mlp.gate_proj.weight": (width, hidden)} if config.family == "llama" else {}
+    matrices = {
+        "self_attn.q_proj.weight": (q_width, hidden),
+        "self_attn.k_proj.weight": (kv_width, hidden),
+        "self_attn.v_proj.weight": (kv_width, hidden),
+        "self_attn.o_proj.weight": (hidden, q_width),
+        **gated,
+        "mlp.up_proj.weight": (width, hidden),
+        "mlp.down_proj.weight": (hidden, width),
+    }
+    vectors = ("weight", "bias") if config.family == "nemotron" else ("weight",)
+    norms = {f"{name}.{v}": (hidden,) for name in ("input_layernorm", "post_attention_layernorm") for v in vectors}
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config.vocab_size, hidden)}
+    for layer in range(config.num_layers):
+        shapes |= {f"model.layers.{layer}.{name}": shape for name, shape in (matrices | norms).items()}
+    shapes |= {f"model.norm.{vector}": (hidden,) for vector in vectors}
+    return shapes if config.tied_embeddings else shapes | {"lm_head.weight": (config.vocab_size, hidden)}
 
 
 def _family_of(hf: Mapping[str, Any]) -> Family:
