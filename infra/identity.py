@@ -17,20 +17,20 @@ def fingerprint_of(stage: str, version: int, recipe: Mapping[str, Any], inputs: 
 
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces. InputError names the place of a value that JSON cannot hold exactly."""
-    _check_plain(value, "$")
+    check_plain(value, "$")
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
-def _check_plain(value: Any, place: str) -> None:
+def check_plain(value: Any, place: str) -> None:
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
                 raise InputError(f"{place} has the key {key!r} of type {type(key).__name__}", "use text as keys")
-            _check_plain(key, f"{place} (key)")
-            _check_plain(item, f"{place}.{key}")
+            check_plain(key, f"{place} (key)")
+            check_plain(item, f"{place}.{key}")
     elif isinstance(value, list | tuple):
         for number, item in enumerate(value):
-            _check_plain(item, f"{place}[{number}]")
+            check_plain(item, f"{place}[{number}]")
     elif isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{place} is {value}", "use a finite number")
     elif isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):

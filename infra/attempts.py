@@ -1,0 +1,97 @@
+"""Resume checkpoints of an unfinished stage: attempts/<stage>/<fingerprint>/step-00000120/, its marker written last.
+
+A checkpoint without its marker was cut short and is ignored; an older one goes only when the newer one is whole.
+"""
+
+import hashlib
+import json
+import logging
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from infra.artifacts import Artifact
+from infra.disk_errors import explained
+from infra.errors import StoreError
+from infra.storage import Storage
+
+MARKER = "complete.json"
+STEP_FOLDER = re.compile(r"step-(\d{8})")
+
+logger = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """`scratch` is a local folder of this process, for the files on their way in and out."""
+
+    def __init__(self, store: Storage, artifact: Artifact, scratch: Path) -> None:
+        self.store, self.scratch = store, scratch
+        self.key = f"attempts/{artifact.stage}/{artifact.fingerprint}"
+
+    def save(self, step: int, folder: Path, extra: dict[str, Any]) -> None:
+        """Take all files of `folder`; `extra` (plain JSON) lies in the marker."""
+        target = f"{self.key}/step-{step:08d}"
+        self.store.delete(f"{target}/{MARKER}")
+        self.store.delete_folder(target)
+        files = {}
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            name = path.relative_to(folder).as_posix()
+            files[name] = file_sha256(path)
+            self.store.put_file(path, f"{target}/{name}", consume=True)
+        self.store.put(f"{target}/{MARKER}", json.dumps({"files": files, "extra": extra}).encode())
+        for older in self._steps():
+            if older != step:
+                self._remove(older)
+
+    def last(self) -> tuple[int, Path, dict[str, Any]] | None:
+        """The newest whole checkpoint: its step, a local folder with its files, its `extra`."""
+        for step in sorted(self._steps(), reverse=True):
+            found = self.store.read_if_exists(f"{self.key}/step-{step:08d}/{MARKER}")
+            if found is None:
+                continue
+            try:
+                marker = json.loads(found)
+                return step, self._fetch(step, marker["files"]), marker["extra"]
+            except (StoreError, ValueError, KeyError) as error:
+                logger.warning("checkpoint %s of step %d is damaged and skipped: %s", self.key, step, error)
+        return None
+
+    def remove(self) -> None:
+        for step in self._steps():
+            self._remove(step)
+
+    def _steps(self) -> list[int]:
+        return [int(match[1]) for name in self.store.children(self.key) if (match := STEP_FOLDER.fullmatch(name))]
+
+    def _remove(self, step: int) -> None:
+        """The marker goes first, so that a kill leaves nothing that looks whole."""
+        folder = f"{self.key}/step-{step:08d}"
+        self.store.delete(f"{folder}/{MARKER}")
+        self.store.delete_folder(folder)
+
+    def _fetch(self, step: int, files: dict[str, str]) -> Path:
+        key = f"{self.key}/step-{step:08d}"
+        folder = self.store.local_path(key)
+        if folder is None:
+            folder = self.scratch / f"step-{step:08d}"
+            for name in files:
+                self.store.get_file(f"{key}/{name}", folder / name)
+        for name, expected in files.items():
+            if not (folder / name).is_file():
+                raise StoreError(f"{key}/{name} is missing")
+            if (found := file_sha256(folder / name)) != expected:
+                raise StoreError(f"{key}/{name} has sha256 {found}, its marker says {expected}")
+        return folder
+
+
+def file_sha256(path: Path) -> str:
+    with explained(path), path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy content only; folders above `target` are made."""
+    with explained(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
