@@ -24,6 +24,23 @@ Rotation = tuple[Tensor, Tensor]
 """Cosine and sine of each position's angles, both of shape [B, T, 1, R]."""
 
 
+class Linear(nn.Linear):
+    """No bias. Zero until weights are drawn or read: torch's own initialisation imports its compiler on meta (3 s)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, bias=False)
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.weight)
+
+
+class Embedding(nn.Embedding):
+    """Zero until weights are drawn or read, as Linear."""
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.weight)
+
+
 class LayerNorm1P(nn.Module):
     """norm(x) * (1 + weight) + bias: the weight holds gamma - 1, so that weight decay pulls gamma towards 1."""
 
@@ -50,8 +67,8 @@ class RMSNorm(nn.Module):
 class SquaredReLUMLP(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.up_proj = Linear(config.hidden_size, config.intermediate_size)
+        self.down_proj = Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, hidden_BTD: Tensor) -> Tensor:
         return self.down_proj(F.relu(self.up_proj(hidden_BTD)).square())
@@ -60,9 +77,9 @@ class SquaredReLUMLP(nn.Module):
 class SwiGLUMLP(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_proj = Linear(config.hidden_size, config.intermediate_size)
+        self.up_proj = Linear(config.hidden_size, config.intermediate_size)
+        self.down_proj = Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, hidden_BTD: Tensor) -> Tensor:
         return self.down_proj(F.silu(self.gate_proj(hidden_BTD)) * self.up_proj(hidden_BTD))
@@ -75,10 +92,10 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.head_dim = config.head_dim
         q_width, kv_width = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
-        self.q_proj = nn.Linear(config.hidden_size, q_width, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, kv_width, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, kv_width, bias=False)
-        self.o_proj = nn.Linear(q_width, config.hidden_size, bias=False)
+        self.q_proj = Linear(config.hidden_size, q_width)
+        self.k_proj = Linear(config.hidden_size, kv_width)
+        self.v_proj = Linear(config.hidden_size, kv_width)
+        self.o_proj = Linear(q_width, config.hidden_size)
 
     def forward(self, hidden_BTD: Tensor, rotation: Rotation, attend: Attend, layer: int) -> Tensor:
         # The -1 lets a tensor-parallel rank hold only its own heads.
@@ -109,7 +126,7 @@ class Trunk(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(DecoderLayer(config, layer) for layer in range(config.num_layers))
         self.norm = make_norm(config)
 
@@ -133,7 +150,7 @@ class Decoder(nn.Module):
         self.model = Trunk(config)
         self.lm_head = None
         if not config.tied_embeddings:
-            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+            self.lm_head = Linear(config.hidden_size, config.vocab_size)
 
     @property
     def layers(self) -> nn.ModuleList:
