@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from gguf import GGUFReader, ReaderTensor, dequantize
 from torch import Tensor
 
 from models.checkpoint import save_model
-from models.config import ModelConfig, RopeScaling
+from models.config import ModelConfig, RopeScaling, parameter_shapes
 from models.decoder import Decoder, rotary_frequencies, scale_frequencies
+from models.gguf_file import GGUFFile
 from models.gguf_tokenizer import build_tokenizer
 
 _TOP_NAMES = {
@@ -48,28 +48,26 @@ class ImportedModel:
 def import_gguf(path: str | Path, folder: str | Path) -> ImportedModel:
     """Write the model in a GGUF file as a Hugging Face folder.
 
-    Raises FileNotFoundError without the file, ValueError for another architecture or an unreadable file.
+    Raises FileNotFoundError without the file, ValueError for another architecture or a damaged file.
     """
     path, folder = Path(path), Path(folder)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not a file; expected a GGUF model")
+    file = GGUFFile(path)
     try:
-        reader = GGUFReader(path)
-        metadata = {key: field.contents() for key, field in reader.fields.items()}
-        tensors = {tensor.name: tensor for tensor in reader.tensors}
-    except (ValueError, KeyError, IndexError) as error:
-        raise ValueError(f"{path} is not a readable GGUF file (cut short?): {error}") from error
-    config = read_config(metadata, tensors, path)
-    tokenizer = build_tokenizer(metadata)
+        config = read_config(file)
+    except KeyError as error:
+        raise ValueError(f"{path} lacks {error}, which a Llama model needs") from error
+    tokenizer = build_tokenizer(file.metadata)
     with torch.device("meta"):
         model = Decoder(config)
-    model.load_state_dict(read_weights(config, tensors, path), assign=True)
+    model.load_state_dict(read_weights(file, config), assign=True)
     save_model(model, tokenizer, folder)
-    return ImportedModel(metadata.get("general.name", path.stem), metadata.get("general.license", ""), config)
+    name, licence = file.metadata.get("general.name", path.stem), file.metadata.get("general.license", "")
+    return ImportedModel(name, licence, config)
 
 
-def read_config(metadata: Mapping[str, Any], tensors: Mapping[str, ReaderTensor], path: Path) -> ModelConfig:
+def read_config(file: GGUFFile) -> ModelConfig:
     """The decoder's shape from the file's metadata. Raises ValueError where the decoder does not cover it."""
+    metadata, path = file.metadata, file.path
     architecture = metadata.get("general.architecture")
     if architecture != "llama":
         raise ValueError(f"{path}: architecture is {architecture!r}; only 'llama' can be imported")
@@ -77,40 +75,49 @@ def read_config(metadata: Mapping[str, Any], tensors: Mapping[str, ReaderTensor]
     if values.get("expert_count"):
         raise ValueError(f"{path}: a mixture of {values['expert_count']} experts; only dense models can be imported")
     num_heads, hidden_size = values["attention.head_count"], values["embedding_length"]
+    head_dim = values.get("attention.key_length", hidden_size // num_heads)
+    if values.get("rope.dimension_count", head_dim) != head_dim:
+        raise ValueError(f"{path}: rotates {values['rope.dimension_count']} of {head_dim} dimensions; expected all")
     eos = metadata.get("tokenizer.ggml.eos_token_id")
     plain = ModelConfig(
         family="llama",
-        vocab_size=int(tensors["token_embd.weight"].shape[1]),
+        vocab_size=file.tensors["token_embd.weight"].shape[0],
         hidden_size=hidden_size,
         intermediate_size=values["feed_forward_length"],
         num_layers=values["block_count"],
         num_heads=num_heads,
         num_kv_heads=values.get("attention.head_count_kv", num_heads),
-        head_dim=values.get("attention.key_length", hidden_size // num_heads),
+        head_dim=head_dim,
         rope_theta=float(values.get("rope.freq_base", 10000.0)),
         # Stored as fp32: 9.999999747378752e-06 is 1e-05.
         norm_eps=float(f"{values['attention.layer_norm_rms_epsilon']:.7g}"),
-        tied_embeddings="output.weight" not in tensors,
+        tied_embeddings="output.weight" not in file.tensors,
         max_positions=values["context_length"],
         bos_id=metadata.get("tokenizer.ggml.bos_token_id"),
         eos_ids=() if eos is None else (eos,),
         pad_id=metadata.get("tokenizer.ggml.padding_token_id"),
     )
-    scaling = _read_scaling(plain, values, tensors, path)
+    scaling = _read_scaling(file, plain, values)
     return plain if scaling is None else ModelConfig(**{**plain.__dict__, "rope_scaling": scaling})
 
 
-def read_weights(config: ModelConfig, tensors: Mapping[str, ReaderTensor], path: Path) -> dict[str, Tensor]:
+def read_weights(file: GGUFFile, config: ModelConfig) -> dict[str, Tensor]:
     """Every tensor in fp32 under its Hugging Face name. Raises ValueError for one that the decoder does not have."""
     weights = {}
-    for name, tensor in tensors.items():
-        if name == _ROPE_FACTORS:
-            continue
-        # GGUF lists dimensions fastest first; `data` is already in the usual order, quantised blocks along the last.
-        values = dequantize(tensor.data, tensor.tensor_type).reshape([int(size) for size in reversed(tensor.shape)])
+    for name in file.tensors.keys() - {_ROPE_FACTORS}:
+        values = file.values(name)
         if ".attn_q." in name or ".attn_k." in name:
             values = _half_rotation(values, config.head_dim)
-        weights[_hf_name(name, path)] = torch.from_numpy(np.array(values, dtype=np.float32))
+        weights[_hf_name(name, file.path)] = torch.from_numpy(values)
+    expected = parameter_shapes(config)
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    wrong = [name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)]
+    if wrong:
+        name = min(wrong)
+        raise ValueError(
+            f"{file.path}: {len(wrong)} tensors do not fit its metadata; {name} is {found.get(name, 'missing')}, "
+            f"expected {expected.get(name, 'none')}"
+        )
     return weights
 
 
@@ -130,20 +137,18 @@ def _half_rotation(values: np.ndarray, head_dim: int) -> np.ndarray:
     return heads.swapaxes(1, 2).reshape(rows, columns)
 
 
-def _read_scaling(
-    plain: ModelConfig, values: Mapping[str, Any], tensors: Mapping[str, ReaderTensor], path: Path
-) -> RopeScaling | None:
+def _read_scaling(file: GGUFFile, plain: ModelConfig, values: Mapping[str, Any]) -> RopeScaling | None:
     kind = values.get("rope.scaling.type", "none")
     if kind == "linear":
         return RopeScaling("linear", float(values["rope.scaling.factor"]))
     if kind not in ("none", ""):
-        raise ValueError(f"{path}: rope scaling {kind!r} is not supported; expected 'none' or 'linear'")
-    if _ROPE_FACTORS not in tensors:
+        raise ValueError(f"{file.path}: rope scaling {kind!r} is not supported; expected 'none' or 'linear'")
+    if _ROPE_FACTORS not in file.tensors:
         return None
-    stored = torch.from_numpy(np.array(tensors[_ROPE_FACTORS].data, dtype=np.float32))
+    stored = torch.from_numpy(file.values(_ROPE_FACTORS))
     scaling = RopeScaling("llama3", factor=float(stored.max()))
     frequencies = rotary_frequencies(plain, torch.device("cpu"))
     expected = frequencies / scale_frequencies(frequencies, scaling)
     if stored.shape != expected.shape or not torch.allclose(stored, expected, rtol=1e-3):
-        raise ValueError(f"{path}: {_ROPE_FACTORS} is not Llama 3's rotation; found {stored[:8].tolist()}…")
+        raise ValueError(f"{file.path}: {_ROPE_FACTORS} is not Llama 3's rotation; found {stored[:8].tolist()}…")
     return scaling
