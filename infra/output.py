@@ -96,7 +96,9 @@ class Output:
         self._shards[number] = shard
 
     def read_shard(self, number: int) -> list[dict[str, Any]]:
-        """Rows of a shard that is there."""
+        """Rows of a shard that is there; it then belongs to the artifact."""
+        if not self.has_shard(number):
+            raise ArtifactCorrupt(f"no readable shard {self.store.location(self._shard_key(number))}", "write it first")
         return [*read_rows(open_parquet(self.store.read(self._shard_key(number))), 1024)]
 
     def write_bytes(self, name: str, data: bytes) -> None:

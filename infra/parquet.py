@@ -11,6 +11,7 @@ from infra.errors import InputError
 SCHEMA_KEY = b"ratchet.schema"
 KNOWN_MAJOR = "1"
 ROW_GROUP_ROWS = 4096
+MISFITS = (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError, TypeError)
 
 
 def to_parquet(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> bytes:
@@ -22,9 +23,11 @@ def to_parquet(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> bytes:
                 f"row {number}: missing columns {sorted(names - set(row))}, unknown columns {sorted(set(row) - names)}",
                 f"give exactly the schema's columns: {schema.names}",
             )
+        for field in schema:
+            _check_structs(row[field.name], field.type, f"row {number}, column {field.name!r}")
     try:
         table = pa.Table.from_pylist([*rows], schema=schema)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+    except MISFITS as error:
         raise InputError(_misfit(rows, schema) or f"rows do not fit the schema: {error}", "check its types") from error
     sink = pa.BufferOutputStream()
     pq.write_table(
@@ -53,12 +56,27 @@ def check_schema_version(schema: pa.Schema) -> None:
         )
 
 
+def _check_structs(value: Any, kind: pa.DataType, place: str) -> None:
+    """pyarrow drops a struct's unknown keys without a word."""
+    if value is None:
+        return
+    if pa.types.is_list(kind) and pa.types.is_nested(kind.value_type):
+        for number, item in enumerate(value):
+            _check_structs(item, kind.value_type, f"{place}[{number}]")
+    elif pa.types.is_struct(kind):
+        known = [field.name for field in kind.fields]
+        if not isinstance(value, Mapping) or not set(value) <= set(known):
+            raise InputError(f"{place} is {value!r}", f"give a mapping with the keys {known}")
+        for field in kind.fields:
+            _check_structs(value.get(field.name), field.type, f"{place}.{field.name}")
+
+
 def _misfit(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> str | None:
     """Which value of which row has the wrong type."""
     for number, row in enumerate(rows):
         for field in schema:
             try:
                 pa.array([row[field.name]], type=field.type)
-            except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+            except MISFITS as error:
                 return f"row {number}, column {field.name!r}: {str(error).splitlines()[0]} (expected {field.type})"
     return None
