@@ -1,0 +1,126 @@
+"""Choose the next token of every row at once.
+
+A row's choice depends on its logits, its settings and one uniform number. That number comes from a counter-based
+generator, so it is known from (seed, sample, step) alone: nothing is stored, and the order of rows means nothing.
+
+R = rows, V = vocabulary, C = candidates, most likely first.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.engine.interface import SamplingParams
+
+CANDIDATES = 256
+"""How many of the likeliest tokens top-p looks at before it sorts the whole vocabulary."""
+BLOCK = 128
+"""Tokens summed together before the position of a uniform number is looked for."""
+
+
+def uniforms(seeds: Sequence[int], samples: Sequence[int], steps: Sequence[int]) -> Tensor:
+    """One number in [0, 1) per row, float64 of shape [R], a hash (splitmix64) of its seed, sample and step."""
+    keys = np.array([seed & (2**64 - 1) for seed in seeds], dtype=np.uint64)
+    for part in (samples, steps):
+        keys = _mix(keys + np.uint64(0x9E3779B97F4A7C15) * (np.asarray(part, dtype=np.uint64) + np.uint64(1)))
+    return torch.from_numpy((keys >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+
+
+def _mix(keys: np.ndarray) -> np.ndarray:
+    """The finaliser of splitmix64: every input bit moves every output bit."""
+    keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return keys ^ (keys >> np.uint64(31))
+
+
+def sample(logits_RV: Tensor, params: Sequence[SamplingParams], uniforms_R: Tensor) -> list[int]:
+    """The next token of each row."""
+    kinds = [_kind(one) for one in params]
+    tokens = [0] * len(params)
+    for kind, choose in (("greedy", _greedy), ("plain", _plain), ("truncated", _truncated)):
+        rows = [row for row, found in enumerate(kinds) if found == kind]
+        if rows:
+            index = torch.tensor(rows)
+            # Most batches are of one kind: spare them the copy of all logits.
+            logits = logits_RV[: len(rows)] if len(rows) == len(params) else logits_RV[index.to(logits_RV.device)]
+            chosen = choose(logits, [params[row] for row in rows], uniforms_R[index].to(logits.device))
+            for row, token in zip(rows, chosen.tolist(), strict=True):
+                tokens[row] = token
+    return tokens
+
+
+def _kind(params: SamplingParams) -> str:
+    if params.temperature == 0 or params.top_k == 1:
+        return "greedy"
+    return "plain" if params.top_k == 0 and params.top_p == 1 else "truncated"
+
+
+def _greedy(logits_RV: Tensor, params: Sequence[SamplingParams], uniforms_R: Tensor) -> Tensor:
+    return logits_RV.argmax(dim=-1)
+
+
+def _plain(logits_RV: Tensor, params: Sequence[SamplingParams], uniforms_R: Tensor) -> Tensor:
+    """Invert the cumulative distribution over the vocabulary in two steps: the block of tokens, then the token."""
+    probabilities_RV = _probabilities(logits_RV, params)
+    padding = -probabilities_RV.shape[1] % BLOCK
+    if padding:
+        probabilities_RV = torch.nn.functional.pad(probabilities_RV, (0, padding))
+    blocks_RNb = probabilities_RV.unflatten(1, (-1, BLOCK))
+    ends_RN = blocks_RNb.sum(dim=-1).double().cumsum(dim=-1)
+    target_R1 = (uniforms_R * ends_RN[:, -1])[:, None]
+    block_R1 = torch.searchsorted(ends_RN, target_R1, right=True).clamp(max=ends_RN.shape[1] - 1)
+    inside_Rb = blocks_RNb.gather(1, block_R1[..., None].expand(-1, -1, BLOCK))[:, 0].double().cumsum(dim=-1)
+    before_R1 = torch.where(block_R1 > 0, ends_RN.gather(1, (block_R1 - 1).clamp(min=0)), 0.0)
+    return (block_R1 * BLOCK + _first_above(inside_Rb, target_R1 - before_R1))[:, 0]
+
+
+def _truncated(logits_RV: Tensor, params: Sequence[SamplingParams], uniforms_R: Tensor) -> Tensor:
+    """Sample among the top_k likeliest, then among the fewest of these that reach top_p."""
+    size = logits_RV.shape[1]
+    probabilities_RV = _probabilities(logits_RV, params)
+    top_k_R = torch.tensor([one.top_k or size for one in params], device=logits_RV.device)
+    top_p_R = torch.tensor([one.top_p for one in params], dtype=torch.float64, device=logits_RV.device)
+    tokens_R = torch.empty(len(params), dtype=torch.long, device=logits_RV.device)
+    todo = torch.arange(len(params), device=logits_RV.device)
+    for candidates in (min(CANDIDATES, size), size):
+        chosen, enough = _among(probabilities_RV[todo], candidates, top_k_R[todo], top_p_R[todo], uniforms_R[todo])
+        tokens_R[todo[enough]] = chosen[enough]
+        todo = todo[~enough]
+        if not len(todo):
+            break
+    return tokens_R
+
+
+def _among(
+    probabilities_RV: Tensor, candidates: int, top_k_R: Tensor, top_p_R: Tensor, uniforms_R: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Tokens [R] drawn from the `candidates` likeliest, and whether those held all that may be drawn, [R]."""
+    values_RC, tokens_RC = probabilities_RV.topk(candidates, dim=-1)
+    rank_C = torch.arange(candidates, device=values_RC.device)
+    within_RC = values_RC.double() * (rank_C < top_k_R[:, None])
+    ends_RC = within_RC.cumsum(dim=-1)
+    # With top_k the mass that top_p is a share of is that of the top_k tokens.
+    mass_R = torch.where(top_k_R <= candidates, ends_RC[:, -1], 1.0)
+    needed_R = top_p_R * mass_R
+    enough_R = (ends_RC[:, -1] >= needed_R) & ((top_p_R < 1) | (top_k_R <= candidates))
+    if candidates == probabilities_RV.shape[1]:
+        enough_R = torch.ones_like(enough_R)
+    kept_RC = within_RC * (ends_RC - within_RC < needed_R[:, None])
+    kept_ends_RC = kept_RC.cumsum(dim=-1)
+    target_R1 = uniforms_R[:, None] * kept_ends_RC[:, -1:]
+    return tokens_RC.gather(1, _first_above(kept_ends_RC, target_R1))[:, 0], enough_R
+
+
+def _probabilities(logits_RV: Tensor, params: Sequence[SamplingParams]) -> Tensor:
+    temperatures = [one.temperature for one in params]
+    if any(temperature != 1 for temperature in temperatures):
+        logits_RV = logits_RV / torch.tensor(temperatures, dtype=logits_RV.dtype, device=logits_RV.device)[:, None]
+    return torch.softmax(logits_RV, dim=-1, dtype=torch.float32)
+
+
+def _first_above(ends_RC: Tensor, target_R1: Tensor) -> Tensor:
+    """Index of the first cumulative sum above the target, [R, 1]; never one of no probability."""
+    last_R1 = torch.searchsorted(ends_RC, ends_RC[:, -1:].contiguous())
+    return torch.minimum(torch.searchsorted(ends_RC, target_R1.contiguous(), right=True), last_R1)
