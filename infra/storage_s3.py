@@ -21,7 +21,7 @@ from infra.errors import RatchetError, ServiceError
 
 CONNECT_TIMEOUT_S = 3
 READ_TIMEOUT_S = 20
-PROBE_TIMEOUT_S = 8
+PROBE_TIMEOUT_S = 6
 """An endpoint that has not answered its first request by then is called unreachable."""
 ATTEMPTS = 3
 CHUNK_BYTES = 8 << 20
