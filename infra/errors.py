@@ -1,16 +1,16 @@
 """Everything that Ratchet raises on purpose. Each error says what was found, what was expected and what to do.
 
-    RatchetError            exit 1
-    ├── InputError          exit 2: a wrong setting, file or reference; found before any work starts
-    ├── ServiceError        a server cannot be reached or started (names its address)
-    │   └── ClusterLost     the Ray head is gone, or came back without the job
-    ├── StoreError
-    │   ├── AlreadyExists   a conditional put found the key taken
-    │   ├── ArtifactMissing no manifest at this address
-    │   └── ArtifactCorrupt a file differs from its manifest
-    ├── StageFailed         a stage ended with an error
-    │   └── EmptyDataset    every row was filtered out (carries the counts by reason)
-    └── StageCancelled      a stage was stopped on request
+RatchetError            exit 1
+├── InputError          exit 2: a wrong setting, file or reference; found before any work starts
+├── ServiceError        a server cannot be reached or started (names its address)
+│   └── ClusterLost     the Ray head is gone, or came back without the job
+├── StoreError
+│   ├── AlreadyExists   a conditional put found the key taken
+│   ├── ArtifactMissing no manifest at this address
+│   └── ArtifactCorrupt a file differs from its manifest
+├── StageFailed         a stage ended with an error
+│   └── EmptyDataset    every row was filtered out (carries the counts by reason)
+└── StageCancelled      a stage was stopped on request
 """
 
 

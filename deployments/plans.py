@@ -1,0 +1,123 @@
+"""From what a user writes (a preset, a YAML file, `--set a.b=v`) to a validated plan; errors name the field."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from deployments.presets import PRESETS
+from infra.errors import InputError
+from tasks.configs.plan import Plan
+
+DEFAULT_PRESET = "smollm"
+
+
+def load_plan(preset: str | None, config: Path | None, changes: Sequence[str]) -> Plan:
+    """The plan of a preset or of a config file (which names one), with `changes` ("a.b=v", v in YAML) on top.
+
+    Raises InputError for an unknown preset or field (with the nearest name) and for a value out of range.
+    """
+    values: dict[str, Any] = read_config(config) if config else {}
+    if preset and config:
+        raise InputError(f"--preset {preset} and --config {config} were both given", "the file names its own preset")
+    name = preset or values.pop("preset", DEFAULT_PRESET)
+    for change in changes:
+        set_path(values, *parse_change(change))
+    if name not in PRESETS:
+        raise InputError(f"no preset is called {name!r}{nearest(name, PRESETS)}", f"choose from {', '.join(PRESETS)}")
+    scale = values.pop("scale", 1.0)
+    if not isinstance(scale, int | float) or not 0 < scale <= 1000:
+        raise InputError(f"scale: found {scale!r}, expected a number above 0 and at most 1000", "set scale=1")
+    plan = PRESETS[name](float(scale))
+    return change_plan(plan, values) if values else plan
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A user's YAML file. Raises InputError when it is missing or no mapping."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"--config {path}: {' '.join(str(error).split())}", "give a readable YAML file") from error
+    if not isinstance(values, dict):
+        raise InputError(
+            f"--config {path}: found {type(values).__name__}, expected a mapping", "see docs/configuration.md"
+        )
+    return values
+
+
+def parse_change(text: str) -> tuple[list[str], Any]:
+    """ "a.b=v" to (["a", "b"], value)."""
+    path, equals, value = text.partition("=")
+    if not equals or not path:
+        raise InputError(f"--set {text!r} has no name or no '='", "write --set name.of.field=value")
+    try:
+        return path.strip().split("."), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {text!r}: the value is no YAML", "quote it") from error
+
+
+def set_path(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Put `value` at a dotted path of nested mappings, making them as needed."""
+    for key in path[:-1]:
+        values = values.setdefault(key, {})
+        if not isinstance(values, dict):
+            raise InputError(f"--set {'.'.join(path)}: {key} is a plain value already", "remove one of the two")
+    values[path[-1]] = value
+
+
+def change_plan(plan: Plan, changes: Mapping[str, Any]) -> Plan:
+    """`plan` with nested changes. Raises InputError that names the field."""
+    check_names(plan, changes, "")
+    merged = merge(plan.model_dump(), changes)
+    try:
+        return Plan.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "plan"
+        message = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{where}: found {first['input']!r}: {message}", "correct that setting") from error
+
+
+def check_names(model: BaseModel, changes: Mapping[str, Any], prefix: str) -> None:
+    """Unknown names, with the nearest known one, before anything else."""
+    for key, value in changes.items():
+        if key not in type(model).model_fields:
+            known = list(type(model).model_fields)
+            raise InputError(
+                f"{prefix}{key}: no such setting{nearest(key, known)}", f"settings here: {', '.join(known)}"
+            )
+        current = getattr(model, key)
+        if isinstance(current, BaseModel) and isinstance(value, Mapping):
+            check_names(current, value, f"{prefix}{key}.")
+        elif isinstance(current, tuple) and isinstance(value, Mapping):
+            check_items(current, value, f"{prefix}{key}.")
+
+
+def check_items(items: tuple[Any, ...], changes: Mapping[str, Any], prefix: str) -> None:
+    """Changes to a list's items are keyed by position, from 0."""
+    for index, value in changes.items():
+        if not str(index).isdigit() or int(index) >= len(items):
+            raise InputError(f"{prefix}{index}: no such item", f"positions 0 to {len(items) - 1}")
+        if isinstance(items[int(index)], BaseModel) and isinstance(value, Mapping):
+            check_names(items[int(index)], value, f"{prefix}{index}.")
+
+
+def merge(old: Any, new: Any) -> Any:
+    """`new` over `old`, deeply; a mapping over a list changes items by position."""
+    if isinstance(old, dict) and isinstance(new, Mapping):
+        return old | {key: merge(old.get(key), value) for key, value in new.items()}
+    if isinstance(old, tuple | list) and isinstance(new, Mapping):
+        items = list(old)
+        for index, value in new.items():
+            items[int(index)] = merge(items[int(index)], value)
+        return items
+    return new
+
+
+def nearest(name: str, known: Any) -> str:
+    """ " (did you mean …?)" where something is close."""
+    close = difflib.get_close_matches(str(name), [str(item) for item in known], n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

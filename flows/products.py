@@ -1,0 +1,80 @@
+"""What the jobs of an iteration hand to one another: named groups of artifacts, small enough to read at a glance."""
+
+from typing import NamedTuple
+
+from flows.execution import StageCall
+from infra.artifacts import Artifact
+from tasks.configs.plan import Plan
+
+
+class Foundations(NamedTuple):
+    """What an iteration stands on before it starts."""
+
+    generator: Artifact
+    base: Artifact
+    reward_model: Artifact
+    items: Artifact
+    human: Artifact | None
+
+
+class Corpus(NamedTuple):
+    """What pretraining reads, and the few human rows that align the first teacher."""
+
+    tokenizer: Artifact
+    main: Artifact
+    continued: Artifact
+    human: Artifact
+
+
+class Sets(NamedTuple):
+    """What the candidate learns from."""
+
+    code: Artifact | None
+    general: Artifact
+    dpo: Artifact
+    rpo: Artifact
+
+
+class Trained(NamedTuple):
+    """A checkpoint with its evaluation on the development half."""
+
+    model: Artifact
+    evaluation: Artifact
+
+
+class Exam(NamedTuple):
+    """Everything an examination needs besides the model."""
+
+    items: Artifact
+    reward_model: Artifact
+    baseline: Artifact
+
+    def dev(self, stage: StageCall, label: str, plan: Plan, model: Artifact) -> Artifact:
+        """Add the development examination of `model` to the job that makes it."""
+        inputs = {"evaluation_set": self.items, "reward_model": self.reward_model, "baseline": self.baseline}
+        return stage(f"{label} dev", plan.dev_exam, model=model, **inputs)
+
+
+class Examined(NamedTuple):
+    """The gate's verdict with the two evaluations that it compared."""
+
+    verdict: Artifact
+    candidate: Artifact
+    generator: Artifact
+
+
+class Turn(NamedTuple):
+    """One whole iteration."""
+
+    generator: Artifact
+    base: Artifact
+    data: dict[str, Artifact]
+    baseline: Artifact
+    steps: dict[str, Trained]
+    examined: Examined
+    controls: dict[str, Artifact]
+
+    @property
+    def candidate(self) -> Artifact:
+        """The checkpoint of the last training step."""
+        return list(self.steps.values())[-1].model

@@ -1,0 +1,183 @@
+"""Each function is one Ray job: a heavy stage, or a short chain of light ones. Nothing is computed here.
+
+Artifacts in, artifacts out; every stage keeps its own manifest, so a chain that broke goes on where it stopped.
+"""
+
+from flows.execution import Job, ray_job
+from flows.products import Corpus, Exam, Examined, Foundations, Sets, Trained, Turn
+from infra.artifacts import Artifact
+from tasks.configs.import_model import ImportModelConfig
+from tasks.configs.plan import Plan, PretrainingPlan
+from tasks.configs.report import ReportConfig
+
+
+@Job
+def import_model(config: ImportModelConfig, label: str) -> Artifact:
+    """Bring a GGUF file or a Hugging Face folder into the store."""
+    with ray_job(label) as stage:
+        return stage(label, config)
+
+
+@Job
+def set_exam(plan: Plan) -> Artifact:
+    """The evaluation items, written by no generator and split before anything trains."""
+    with ray_job("evaluation set") as stage:
+        return stage("evaluation set", plan.evaluation_set)
+
+
+@Job
+def write_corpus(plan: PretrainingPlan) -> Corpus:
+    """Documents for both phases of pretraining, the tokenizer, and the human rows."""
+    with ray_job("corpus") as stage:
+        main = stage("documents", plan.documents)
+        continued = stage("continued documents", plan.continued_documents)
+        tokenizer = stage("tokenizer", plan.tokenizer, texts=(main, continued))
+        return Corpus(tokenizer, main, continued, stage("human rows", plan.human_rows))
+
+
+@Job
+def pretrain_main(plan: PretrainingPlan, corpus: Corpus) -> Artifact:
+    """Next-token training at a constant rate; its end is the early checkpoint."""
+    with ray_job("pretrain") as stage:
+        return stage("pretrain", plan.main, texts=corpus.main, tokenizer=corpus.tokenizer)
+
+
+@Job
+def pretrain_continued(plan: PretrainingPlan, corpus: Corpus, early: Artifact) -> Artifact:
+    """The continued phase: other data, steep decay; its end is the base."""
+    with ray_job("continued pretraining") as stage:
+        inputs = {"texts": corpus.continued, "tokenizer": corpus.tokenizer}
+        return stage("continued pretraining", plan.continued, base=early, **inputs)
+
+
+@Job
+def align_teacher(plan: PretrainingPlan, early: Artifact, human: Artifact) -> Artifact:
+    """The first generator: the early checkpoint with a few human rows."""
+    with ray_job("teacher") as stage:
+        return stage("teacher", plan.teacher_sft, base=early, dialogues=human)
+
+
+@Job
+def train_reward_model(plan: Plan, base: Artifact, generator: Artifact) -> Artifact:
+    """Five attributes (HelpSteer2's) from labelled answers, then the regression model on them."""
+    with ray_job("reward model") as stage:
+        attributes = stage("attributes", plan.attributes, generator=generator)
+        return stage("reward model", plan.reward_model, base=base, attributes=attributes)
+
+
+@Job
+def write_prompts(plan: Plan, generator: Artifact, items: Artifact) -> Artifact:
+    """Topics, then every prompt family, cleaned of near-duplicates and of evaluation items."""
+    with ray_job("prompts") as stage:
+        topics = stage("topics", plan.topics, generator=generator)
+        drafts = stage("prompts", plan.prompts, generator=generator, topics=topics)
+        return stage("clean prompts", plan.deduplicate, rows=drafts, evaluation_set=items)
+
+
+@Job
+def write_dialogues(plan: Plan, generator: Artifact, prompts: Artifact, reward_model: Artifact) -> Artifact:
+    """Conversations in which the generator plays both roles, filtered by reward."""
+    with ray_job("dialogues") as stage:
+        return stage("dialogues", plan.dialogues, generator=generator, prompts=prompts, reward_model=reward_model)
+
+
+@Job
+def evolve_code(plan: Plan, generator: Artifact) -> Artifact | None:
+    """Genetic Instruct: mutate and cross over coding instructions, keep the fit."""
+    if plan.code_instruct is None:
+        return None
+    with ray_job("code instruct") as stage:
+        return stage("code instruct", plan.code_instruct, generator=generator)
+
+
+@Job
+def respond(plan: Plan, generator: Artifact, base: Artifact, prompts: Artifact) -> Artifact:
+    """Several answers to each prompt from several models or settings."""
+    with ray_job("responses") as stage:
+        return stage("responses", plan.responses, prompts=prompts, generator=generator, base=base)
+
+
+@Job
+def judge_and_mix(plan: Plan, given: Foundations, generator: Artifact, data: dict[str, Artifact]) -> Sets:
+    """The three judges, the pairs for DPO (strict) and RPO (milder), and the two SFT mixes."""
+    with ray_job("judging") as stage:
+        models = {"reward_model": given.reward_model, "generator": generator}
+        judged = stage("judging", plan.judging, responses=data["responses"], **models)
+        dpo = stage("dpo pairs", plan.dpo_pairs, judged=judged)
+        rpo = stage("rpo pairs", plan.rpo_pairs, judged=judged)
+        clean = stage("clean dialogues", plan.deduplicate, rows=data["dialogues"], evaluation_set=given.items)
+        parts = {"dialogues": clean, "judged": judged}
+        if given.human is not None:
+            parts["human"] = given.human
+        if "code" not in data or plan.code_mix is None:
+            return Sets(None, stage("general mix", plan.general_mix, **parts), dpo, rpo)
+        code = stage("code mix", plan.code_mix, code=data["code"])
+        return Sets(code, stage("general mix", plan.general_mix, code=data["code"], **parts), dpo, rpo)
+
+
+@Job
+def examine_generator(plan: Plan, given: Foundations, generator: Artifact) -> Artifact:
+    """The generator on the development half: what every step's win rate is measured against."""
+    with ray_job("generator dev") as stage:
+        inputs = {"evaluation_set": given.items, "reward_model": given.reward_model}
+        return stage("generator dev", plan.dev_exam, model=generator, **inputs)
+
+
+@Job
+def supervise(plan: Plan, phase: str, base: Artifact, rows: Artifact, exam: Exam) -> Trained:
+    """One phase of supervised fine-tuning, then its development examination."""
+    with ray_job(phase) as stage:
+        model = stage(phase, plan.sft_phases()[phase], base=base, dialogues=rows)
+        return Trained(model, exam.dev(stage, phase, plan, model))
+
+
+@Job
+def tune(plan: Plan, turn: int, policy: Artifact, pairs: Artifact, exam: Exam) -> Trained:
+    """One turn of preference tuning, from and anchored to `policy`: reference log-probabilities, DPO or RPO, exam."""
+    label = plan.turn_labels()[turn]
+    with ray_job(label) as stage:
+        reference = stage(f"{label} reference", plan.reference_logprobs, policy=policy, pairs=pairs)
+        model = stage(label, plan.preference_tuning[turn], policy=policy, pairs=pairs, reference=reference)
+        return Trained(model, exam.dev(stage, label, plan, model))
+
+
+@Job
+def gate(plan: Plan, candidate: Artifact, generator: Artifact, exam: Exam) -> Examined:
+    """Candidate and generator on the sealed half, paired; the verdict."""
+    with ray_job("gate") as stage:
+        ours = {"evaluation_set": exam.items, "reward_model": exam.reward_model}
+        before = stage("generator exam", plan.gate_exam, model=generator, **ours)
+        after = stage("candidate exam", plan.gate_exam, model=candidate, baseline=before, **ours)
+        return Examined(stage("gate", plan.gate, candidate=after, generator=before), after, before)
+
+
+@Job
+def run_controls(plan: Plan, given: Foundations, exam: Exam, turn_data: dict[str, Artifact]) -> dict[str, Artifact]:
+    """What the base becomes without the teacher: with human rows only, and with shuffled teacher answers."""
+    if plan.controls is None or given.human is None:
+        return {}
+    results = {}
+    with ray_job("controls") as stage:
+        shuffled = stage("shuffled answers", plan.controls.shuffled_mix, dialogues=turn_data["general"])
+        for name, rows in (("human only", given.human), ("shuffled teacher", shuffled)):
+            model = stage(f"control: {name}", plan.controls.sft, base=given.base, dialogues=rows)
+            inputs = {"evaluation_set": exam.items, "reward_model": exam.reward_model}
+            results[name] = stage(f"control exam: {name}", plan.gate_exam, model=model, **inputs)
+    return results
+
+
+@Job
+def report(config: ReportConfig, turn: Turn) -> Artifact:
+    """One self-contained HTML page about the iteration."""
+    with ray_job("report") as stage:
+        return stage(
+            "report",
+            config,
+            verdict=turn.examined.verdict,
+            exams=(turn.examined.generator, turn.examined.candidate),
+            baseline=turn.baseline,
+            data=tuple(turn.data.values()),
+            models=tuple(step.model for step in turn.steps.values()),
+            evaluations=tuple(step.evaluation for step in turn.steps.values()),
+            controls=tuple(turn.controls.values()),
+        )

@@ -1,0 +1,150 @@
+"""The plan: the one config tree of an iteration. Presets return one; a user's file changes parts of one."""
+
+import hashlib
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from tasks.configs.attributes import AttributesConfig
+from tasks.configs.base import Config, StageConfig
+from tasks.configs.code_instruct import CodeInstructConfig
+from tasks.configs.dialogues import DialoguesConfig
+from tasks.configs.evaluate import EvaluateConfig
+from tasks.configs.evaluation_set import EvaluationSetConfig
+from tasks.configs.gate import GateConfig
+from tasks.configs.judging import JudgingConfig, PreferencesConfig
+from tasks.configs.mix import DeduplicateConfig, MixConfig
+from tasks.configs.prompts import PromptsConfig, TopicsConfig
+from tasks.configs.responses import ResponsesConfig
+from tasks.configs.training import (
+    PreferenceTuningConfig,
+    PretrainConfig,
+    ReferenceLogprobsConfig,
+    RewardModelConfig,
+    SFTConfig,
+)
+from tasks.configs.world import DocumentsConfig, HumanRowsConfig, ShuffleAnswersConfig, TokenizerConfig
+from tasks.rows import canonical
+
+SEEDED = ("topics", "prompts", "dialogues", "code_instruct", "responses", "judging")
+"""Stages that an iteration's number seeds: a generator that was kept still writes fresh data."""
+
+
+class PretrainingPlan(Config):
+    """From nothing to a weak teacher and a stronger base."""
+
+    documents: DocumentsConfig
+    continued_documents: DocumentsConfig
+    tokenizer: TokenizerConfig
+    human_rows: HumanRowsConfig
+    main: PretrainConfig
+    continued: PretrainConfig
+    teacher_sft: SFTConfig
+
+
+class ControlsPlan(Config):
+    """What the candidate must beat to have learnt from its teacher."""
+
+    sft: SFTConfig
+    shuffled_mix: ShuffleAnswersConfig
+
+
+class Plan(Config):
+    """Everything that one turn of the wheel does."""
+
+    preset: str
+    """The preset that this plan came from."""
+    generator: str = ""
+    """Model reference of the first generator; empty where `pretraining` makes it."""
+    base: str = ""
+    """Model reference of the checkpoint to align; empty where `pretraining` makes it."""
+    seed: int = Field(0, ge=0)
+    salt: str = ""
+    """Set by `--fresh`: another lineage from the same settings."""
+    notes: tuple[str, ...] = ()
+    """What this plan leaves out and why; shown in the report."""
+
+    pretraining: PretrainingPlan | None = None
+    evaluation_set: EvaluationSetConfig
+    attributes: AttributesConfig
+    reward_model: RewardModelConfig
+
+    topics: TopicsConfig
+    prompts: PromptsConfig
+    deduplicate: DeduplicateConfig
+    dialogues: DialoguesConfig
+    code_instruct: CodeInstructConfig | None
+    responses: ResponsesConfig
+    judging: JudgingConfig
+    dpo_pairs: PreferencesConfig
+    rpo_pairs: PreferencesConfig
+    code_mix: MixConfig | None
+    general_mix: MixConfig
+
+    code_sft: SFTConfig | None
+    general_sft: SFTConfig
+    reference_logprobs: ReferenceLogprobsConfig
+    preference_tuning: tuple[PreferenceTuningConfig, ...]
+    """In order: each turn starts from, and is anchored to, the checkpoint before it."""
+
+    dev_exam: EvaluateConfig
+    gate_exam: EvaluateConfig
+    gate: GateConfig
+    controls: ControlsPlan | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Plan":
+        if self.pretraining is None and not (self.generator and self.base):
+            raise ValueError(
+                f"generator={self.generator!r} and base={self.base!r}: name both models, or give a pretraining part"
+            )
+        if (self.code_sft is None) != (self.code_mix is None) or (self.code_mix is None) != (
+            self.code_instruct is None
+        ):
+            raise ValueError("code_instruct, code_mix and code_sft go together: give all three or none")
+        return self
+
+    def sft_phases(self) -> dict[str, SFTConfig]:
+        """The supervised phases by label, in order (paper, section 3.3.1)."""
+        code = {"code sft": self.code_sft} if self.code_sft is not None else {}
+        return {**code, "general sft": self.general_sft}
+
+    def turn_labels(self) -> list[str]:
+        """Labels of the preference-tuning turns: "dpo", "rpo 1", "rpo 2", …"""
+        labels, rounds = [], 0
+        for turn in self.preference_tuning:
+            rounds += turn.objective == "rpo"
+            labels.append(f"rpo {rounds}" if turn.objective == "rpo" else "dpo")
+        return labels
+
+    def for_iteration(self, number: int) -> "Plan":
+        """This plan with its data stages seeded by the iteration's number (and salted by the lineage)."""
+        changes: dict[str, StageConfig] = {}
+        for name in SEEDED:
+            config: StageConfig | None = getattr(self, name)
+            if config is not None:
+                digest = hashlib.sha256(f"{self.seed}/{number}/{name}".encode()).digest()
+                seed = int.from_bytes(digest[:4], "big")
+                changes[name] = config.model_copy(update={"seed": seed, "salt": self.salt})
+        return self.model_copy(update=changes)
+
+    def recipe(self) -> dict[str, Any]:
+        """Everything that decides what is made: all stages' recipes, no resources, no model locations."""
+        return {name: _recipe(getattr(self, name)) for name in type(self).model_fields if name not in LOCATIONS}
+
+    def digest(self) -> str:
+        """The recipe's hash, 128 bits in hexadecimal."""
+        return hashlib.sha256(canonical(self.recipe()).encode()).hexdigest()[:32]
+
+
+LOCATIONS = ("generator", "base", "notes")
+
+
+def _recipe(value: Any) -> Any:
+    if isinstance(value, StageConfig):
+        return value.recipe()
+    if isinstance(value, Config):
+        return {name: _recipe(getattr(value, name)) for name in type(value).model_fields}
+    if isinstance(value, tuple):
+        return [_recipe(item) for item in value]
+    return value
