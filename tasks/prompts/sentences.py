@@ -13,7 +13,7 @@ def words(text: str) -> list[str]:
 
 
 def sentences(text: str) -> list[str]:
-    """Sentences in order with their end marks. A line break ends one, an abbreviation's or list number's dot doesn't."""
+    """Sentences in order with their end marks. A line break ends one, an abbreviation's or a list's dot doesn't."""
     parts: list[str] = []
     for piece in _pieces(text.strip()):
         if parts and (parts[-1].endswith(_ABBREVIATIONS) or re.fullmatch(r"\d{1,2}\.", parts[-1])):

@@ -11,8 +11,9 @@ from tasks.prompts.sentences import words
 
 _SMALL = frozenset(
     words(
-        "a an and are as at be because by can for from has have here here's how i i'm if in is it it's its of on one or "
-        "our so some sure that the their there these they this to was we were what when which who why will with you your"
+        "a an and are as at be because by can for from has have here here's how i i'm if in is it it's its of on one "
+        "or our so some sure that the their there these they this to was we were what when which who why will with "
+        "you your"
     )
 )
 
