@@ -1,0 +1,157 @@
+"""Settings of the training stages. The paper's learning rates are for 340 B parameters; presets set their own."""
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from models.config import Family, ModelConfig
+from tasks.configs.base import Config, Kind, StageConfig
+
+
+class TrainingConfig(StageConfig):
+    """What every training stage has: AdamW, a schedule, a length limit."""
+
+    kind: ClassVar[Kind] = "checkpoint"
+
+    learning_rate: float = Field(default=1e-5, gt=0)
+    schedule: Literal["constant", "cosine", "wsd", "decay"] = "constant"
+    """After warm-up: the full rate; half a cosine down; the full rate, then straight down; or exponentially down."""
+    warmup_steps: int = Field(default=0, ge=0)
+    decay_fraction: float = Field(default=0.2, gt=0, le=1)
+    """Share of all steps over which "wsd" goes down."""
+    final_fraction: float = Field(default=0.1, gt=0, le=1)
+    """Last learning rate as a share of the full one, where the schedule goes down."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """On matrices only."""
+    adam_beta1: float = Field(default=0.9, ge=0, lt=1)
+    adam_beta2: float = Field(default=0.95, ge=0, lt=1)
+    clip_norm: float = Field(default=1.0, gt=0)
+    """Largest global gradient norm."""
+    max_tokens: int = Field(default=2048, ge=2)
+    """Longer examples are dropped and counted (pretraining cuts them into pieces); a pair counts its tokens once."""
+
+
+class AlignmentConfig(TrainingConfig):
+    """What training of an existing model adds: batches of examples, and which weights move."""
+
+    epochs: int = Field(default=1, ge=1)
+    steps: int | None = Field(default=None, ge=1)
+    """Train for this many steps instead of `epochs`; data comes round again, freshly shuffled."""
+    global_batch_size: int = Field(default=8, ge=1)
+    """Examples of one optimizer step, however they are split into microbatches."""
+    trainable: Literal["all", "lora"] = "all"
+    """All weights, or low-rank additions to the linear layers, which the written model holds merged."""
+    lora_rank: int = Field(default=16, ge=1)
+    lora_alpha: float = Field(default=16.0, gt=0)
+    """The additions are scaled by lora_alpha / lora_rank."""
+
+
+class SFTConfig(AlignmentConfig):
+    """Supervised fine-tuning on assistant turns only (paper, section 3.3.1)."""
+
+    stage: ClassVar[str] = "sft"
+    module: ClassVar[str] = "tasks.sft"
+
+
+class ReferenceLogprobsConfig(StageConfig):
+    """Log-probabilities of both responses of each pair under the checkpoint that a round starts from."""
+
+    stage: ClassVar[str] = "reference-logprobs"
+    module: ClassVar[str] = "tasks.reference_logprobs"
+    kind: ClassVar[Kind] = "dataset"
+
+    shard_rows: int = Field(default=256, ge=1)
+
+
+class PreferenceTuningConfig(AlignmentConfig):
+    """DPO or reward-aware RPO from a checkpoint, anchored to that same checkpoint (paper, section 3.3.2)."""
+
+    stage: ClassVar[str] = "preference-tuning"
+    module: ClassVar[str] = "tasks.preference_tuning"
+
+    objective: Literal["dpo", "rpo"] = "rpo"
+    beta: float = Field(default=0.1, gt=0)
+    eta: float | Literal["auto"] = 1.0
+    """RPO: scales reward gaps; "auto" makes the median |eta * gap| equal `target_gap`."""
+    target_gap: float = Field(default=2.0, gt=0)
+    distance: Literal["backward_kl", "forward_kl", "squared"] = "backward_kl"
+    """RPO: the paper's backward KL, or NeMo-Aligner's rpo_fwd_kl and rpo_sq."""
+    sft_weight: float = Field(default=1e-5, ge=0)
+    """Weight of minus the chosen response's summed log-probability, averaged over pairs."""
+    part: int = Field(default=0, ge=0)
+    parts: int = Field(default=1, ge=1)
+    """Prompts are split into `parts` disjoint parts, and this round takes number `part`; 1 shares all pairs."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "PreferenceTuningConfig":
+        if self.part >= self.parts:
+            raise ValueError(f"part={self.part} of parts={self.parts}: parts are numbered from 0")
+        if self.eta != "auto" and self.eta <= 0:
+            raise ValueError(f"eta={self.eta}: expected a value above 0, or 'auto'")
+        return self
+
+
+class RewardModelConfig(AlignmentConfig):
+    """Five attributes from the hidden state at the end of a response, by regression (paper, section 3.1)."""
+
+    stage: ClassVar[str] = "reward-model"
+    module: ClassVar[str] = "tasks.reward_model"
+
+    mode: Literal["regression", "ridge"] = "ridge"
+    """Train trunk and head by mean squared error, or only a head on the frozen trunk, in closed form."""
+    validation_fraction: float = Field(default=0.05, gt=0, lt=1)
+    """Share of the prompts kept for validation, at least one."""
+    evaluate_every: int = Field(default=0, ge=0)
+    """Regression: steps between validations, of which the best is kept; 0 validates after each epoch."""
+    ridge_penalty: float | Literal["auto"] = "auto"
+    """Ridge: penalty as a share of the features' mean squared length; "auto" takes the best of a grid by
+    leave-one-prompt-out on the training rows."""
+
+    @model_validator(mode="after")
+    def _penalises(self) -> "RewardModelConfig":
+        if self.ridge_penalty != "auto" and self.ridge_penalty <= 0:
+            raise ValueError(f"ridge_penalty={self.ridge_penalty}: expected a value above 0, or 'auto'")
+        return self
+
+
+class ModelShape(Config):
+    """A decoder to pretrain; the vocabulary is the tokenizer's."""
+
+    family: Family = "nemotron"
+    hidden_size: int = Field(default=96, ge=1)
+    intermediate_size: int = Field(default=384, ge=1)
+    num_layers: int = Field(default=2, ge=1)
+    num_heads: int = Field(default=4, ge=1)
+    num_kv_heads: int = Field(default=2, ge=1)
+    head_dim: int = Field(default=24, ge=2)
+    rotary_fraction: float = Field(default=0.5, gt=0, le=1)
+    rope_theta: float = Field(default=10000.0, gt=0)
+    norm_eps: float = Field(default=1e-5, gt=0)
+    tied_embeddings: bool = False
+    max_positions: int = Field(default=4096, ge=2)
+    init_std: float = Field(default=0.02, gt=0)
+    vocab_multiple: int = Field(default=1, ge=1)
+    """The embedding's rows are rounded up to a multiple of this."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "ModelShape":
+        self.model_config_for(vocab_size=1)
+        return self
+
+    def model_config_for(self, vocab_size: int, **special_ids: Any) -> ModelConfig:
+        """The decoder's config; raises ValueError where the numbers cannot fit."""
+        rows = -(-vocab_size // self.vocab_multiple) * self.vocab_multiple
+        return ModelConfig(vocab_size=rows, **self.model_dump(exclude={"vocab_multiple"}), **special_ids)
+
+
+class PretrainConfig(TrainingConfig):
+    """Next-token training on documents: a main phase (warm-up, constant), or a continued one (steep decay)."""
+
+    stage: ClassVar[str] = "pretrain"
+    module: ClassVar[str] = "tasks.pretrain"
+
+    model: ModelShape = ModelShape()
+    """Shape of a fresh model; not used where a base checkpoint is given."""
+    steps: int = Field(default=1000, ge=1)
+    tokens_per_step: int = Field(default=2048, ge=16)
+    """Most tokens of one optimizer step, in whole documents."""
