@@ -59,13 +59,18 @@ def draw(kind: str, rng: Random) -> Check:
 
 
 def ask(check: Check, request: str, rng: Random, use: Use) -> tuple[str, str]:
-    """The user's message (request, instruction and a word on length, in some order), and one without it."""
+    """The user's message (request, instruction and a word on length, in some order), and a plain one.
+
+    The plain message asks for an answer that a repair can start from: enough sentences, no instruction.
+    """
     kind, params = check["kind"], check["params"]
     wording = rng.choice(_WORDINGS["kinds"][kind][use]).format(**params)
-    length = rng.choice(_WORDINGS["lengths"][_WORDINGS["kinds"][kind].get("length", "short")][use])
-    plain = f"{request} {rng.choice(_WORDINGS['lengths']['short'][use])}"
-    joined = rng.choice(_WORDINGS["joins"]).format(request=request, instruction=wording, length=length)
-    return re.sub(r" {2,}", " ", joined).strip(), plain
+    lengths = _WORDINGS["lengths"][_WORDINGS["kinds"][kind].get("length", "short")]
+    plain = f"{request} {rng.choice(lengths['plain'])}"
+    joined = rng.choice(_WORDINGS["joins"]).format(
+        request=request, instruction=wording, length=rng.choice(lengths[use])
+    )
+    return re.sub(r" +(?=[ \n]|$)", "", joined), plain
 
 
 def verify(checks: Sequence[Check], answer: str) -> bool:
