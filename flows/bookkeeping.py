@@ -39,6 +39,8 @@ class IterationSummary:
     """Version in the registry."""
     report: str
     stages: list[dict[str, Any]]
+    steps: dict[str, dict[str, float]]
+    """Development metrics by step, the generator's first."""
     result: dict[str, Any]
     wall_s: float
 
@@ -112,9 +114,9 @@ class Book:
         self.tracker.finish(runner.parent_run, verdict_metrics(result), {"ratchet.verdict": result["verdict"]})
         create_markdown_artifact(verdict_markdown(number, result, page.uri), key="verdict", description="The gate")
         publish(Event("verdict", f"iteration {number}", {"verdict": result["verdict"], "result": result}))
-        outcomes = list(runner.outcomes)
+        stages_made, steps = list(runner.outcomes), step_metrics(turn)
         self.summaries.append(
-            IterationSummary(number, result["verdict"], candidate, page.uri, outcomes, result, wall_s)
+            IterationSummary(number, result["verdict"], candidate, page.uri, stages_made, steps, result, wall_s)
         )
 
     def _reconcile(self, number: int, turn: Turn, given: Foundations, verdict: str) -> int:
@@ -162,6 +164,12 @@ class Book:
 
 
 BOOK: ContextVar[Book] = ContextVar("book")
+
+
+def step_metrics(turn: Turn) -> dict[str, dict[str, float]]:
+    """Metrics on the development half: of the generator, then after each training step."""
+    evaluations = {"generator": turn.baseline} | {label: step.evaluation for label, step in turn.steps.items()}
+    return {label: evaluation.manifest().metrics for label, evaluation in evaluations.items()}
 
 
 def verdict_metrics(result: dict[str, Any]) -> dict[str, float]:

@@ -70,8 +70,8 @@ def model_card(artifact: Artifact, facts: Mapping[str, Any]) -> str:
         "## Intended use",
         "",
         "Research on alignment, and generating the next iteration's data. It was judged on the project's own items"
-        " only; it was not tested for safety, and it repeats the errors and biases of its base and of the models that wrote"
-        " its data.",
+        " only; it was not tested for safety, and it repeats the errors and biases of its base and of the models that"
+        " wrote its data.",
     ]
     return "\n".join(lines) + "\n"
 

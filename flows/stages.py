@@ -61,7 +61,8 @@ def align_teacher(plan: PretrainingPlan, early: Artifact, human: Artifact) -> Ar
 def train_reward_model(plan: Plan, base: Artifact, generator: Artifact) -> Artifact:
     """Five attributes (HelpSteer2's) from labelled answers, then the regression model on them."""
     with ray_job("reward model") as stage:
-        attributes = stage("attributes", plan.attributes, generator=generator)
+        writers = {"generator": generator} if plan.attributes_need_generator() else {}
+        attributes = stage("attributes", plan.attributes, **writers)
         return stage("reward model", plan.reward_model, base=base, attributes=attributes)
 
 
@@ -69,8 +70,8 @@ def train_reward_model(plan: Plan, base: Artifact, generator: Artifact) -> Artif
 def write_prompts(plan: Plan, generator: Artifact, items: Artifact) -> Artifact:
     """Topics, then every prompt family, cleaned of near-duplicates and of evaluation items."""
     with ray_job("prompts") as stage:
-        topics = stage("topics", plan.topics, generator=generator)
-        drafts = stage("prompts", plan.prompts, generator=generator, topics=topics)
+        topics = {} if plan.topics is None else {"topics": stage("topics", plan.topics, generator=generator)}
+        drafts = stage("prompts", plan.prompts, generator=generator, **topics)
         return stage("clean prompts", plan.deduplicate, rows=drafts, evaluation_set=items)
 
 

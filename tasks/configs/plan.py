@@ -23,7 +23,15 @@ from tasks.configs.training import (
     RewardModelConfig,
     SFTConfig,
 )
-from tasks.configs.world import DocumentsConfig, HumanRowsConfig, ShuffleAnswersConfig, TokenizerConfig
+from tasks.configs.world import (
+    DocumentsConfig,
+    HumanRowsConfig,
+    ShuffleAnswersConfig,
+    TokenizerConfig,
+    WorldAttributesConfig,
+    WorldItemsConfig,
+    WorldPromptsConfig,
+)
 from tasks.rows import canonical
 
 SEEDED = ("topics", "prompts", "dialogues", "code_instruct", "responses", "judging")
@@ -65,12 +73,12 @@ class Plan(Config):
     """What this plan leaves out and why; shown in the report."""
 
     pretraining: PretrainingPlan | None = None
-    evaluation_set: EvaluationSetConfig
-    attributes: AttributesConfig
+    evaluation_set: EvaluationSetConfig | WorldItemsConfig
+    attributes: AttributesConfig | WorldAttributesConfig
     reward_model: RewardModelConfig
 
-    topics: TopicsConfig
-    prompts: PromptsConfig
+    topics: TopicsConfig | None
+    prompts: PromptsConfig | WorldPromptsConfig
     deduplicate: DeduplicateConfig
     dialogues: DialoguesConfig
     code_instruct: CodeInstructConfig | None
@@ -103,6 +111,10 @@ class Plan(Config):
         ):
             raise ValueError("code_instruct, code_mix and code_sft go together: give all three or none")
         return self
+
+    def attributes_need_generator(self) -> bool:
+        """Whether a model answers the questions whose answers are then damaged."""
+        return isinstance(self.attributes, AttributesConfig)
 
     def sft_phases(self) -> dict[str, SFTConfig]:
         """The supervised phases by label, in order (paper, section 3.3.1)."""

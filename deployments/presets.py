@@ -1,0 +1,188 @@
+"""Presets: Python functions that return a whole plan. A variant is a small edit of another one."""
+
+from collections.abc import Callable
+from typing import Any
+
+from infra.offline_model import offline_model_path
+from tasks.configs.attributes import AttributesConfig
+from tasks.configs.base import Resources
+from tasks.configs.code_instruct import CodeInstructConfig
+from tasks.configs.dialogues import DialoguesConfig
+from tasks.configs.evaluate import EvaluateConfig
+from tasks.configs.evaluation_set import EvaluationSetConfig
+from tasks.configs.gate import GateConfig
+from tasks.configs.judging import JudgingConfig, PreferencesConfig
+from tasks.configs.mix import DeduplicateConfig, MixConfig
+from tasks.configs.plan import ControlsPlan, Plan, PretrainingPlan
+from tasks.configs.prompts import PromptsConfig, TopicsConfig
+from tasks.configs.responses import Responder, ResponsesConfig
+from tasks.configs.training import (
+    ModelShape,
+    PreferenceTuningConfig,
+    PretrainConfig,
+    ReferenceLogprobsConfig,
+    RewardModelConfig,
+    SFTConfig,
+)
+from tasks.configs.world import (
+    DocumentsConfig,
+    HumanRowsConfig,
+    ShuffleAnswersConfig,
+    TokenizerConfig,
+    WorldAttributesConfig,
+    WorldItemsConfig,
+    WorldPromptsConfig,
+)
+
+
+def scaled(count: int, scale: float) -> int:
+    """Rows or steps at a scale; never fewer than one."""
+    return max(1, round(count * scale))
+
+
+def tiny(scale: float = 1.0) -> Plan:
+    """The Nemotron architecture from nothing, in a procedural world with ground truth: minutes on two cores."""
+    sft = SFTConfig(learning_rate=2e-3, epochs=6, global_batch_size=16, max_tokens=128)
+    rpo = PreferenceTuningConfig(
+        objective="rpo", beta=0.2, eta="auto", sft_weight=0.05, learning_rate=2e-4, steps=scaled(12, scale),
+        global_batch_size=16, max_tokens=128,
+    )  # fmt: skip
+    return Plan(
+        preset="tiny",
+        notes=(
+            "no code phase: so small a model writes no Python",
+            "no revision calls and no written topics: its prompts are questions of a procedural world",
+            "no LLM judge: so small a model cannot compare two answers",
+        ),
+        pretraining=PretrainingPlan(
+            documents=DocumentsConfig(documents=40_000),
+            continued_documents=DocumentsConfig(
+                documents=40_000, seed=1, weights={"sums": 2.0, "sort": 2.0, "reverse": 2.0, "lookup": 2.0}
+            ),
+            tokenizer=TokenizerConfig(),
+            human_rows=HumanRowsConfig(),
+            main=PretrainConfig(
+                model=ModelShape(max_positions=256),
+                learning_rate=5e-3,
+                warmup_steps=100,
+                steps=scaled(420, scale),
+                tokens_per_step=2304,
+                max_tokens=128,
+            ),
+            continued=PretrainConfig(
+                learning_rate=5e-3,
+                schedule="wsd",
+                decay_fraction=0.5,
+                steps=scaled(800, scale),
+                tokens_per_step=2304,
+                max_tokens=128,
+            ),
+            teacher_sft=sft,
+        ),
+        evaluation_set=WorldItemsConfig(),
+        attributes=WorldAttributesConfig(),
+        reward_model=RewardModelConfig(max_tokens=128),
+        topics=None,
+        prompts=WorldPromptsConfig(asked=scaled(480, scale)),
+        deduplicate=DeduplicateConfig(similarity=1.0),
+        dialogues=DialoguesConfig(
+            rows=scaled(64, scale), turns=2, min_turns=1, asking="prompts", max_tokens=16, shard_rows=64
+        ),
+        code_instruct=None,
+        responses=ResponsesConfig(
+            responders=(
+                Responder(label="teacher greedy", max_tokens=16),
+                Responder(label="teacher warm", temperature=1.0, samples=3, open_samples=3, max_tokens=16),
+            ),
+            aids=(),
+            shard_rows=512,
+        ),
+        judging=JudgingConfig(llm_pairs=0, llm_truth_pairs=0),
+        dpo_pairs=PreferencesConfig(objective="dpo", chosen_floor=0.5),
+        rpo_pairs=PreferencesConfig(objective="rpo", chosen_floor=0.25),
+        code_mix=None,
+        general_mix=MixConfig(code_share=0.0),
+        code_sft=None,
+        general_sft=sft,
+        reference_logprobs=ReferenceLogprobsConfig(),
+        preference_tuning=(rpo.model_copy(update={"objective": "dpo"}), rpo, rpo, rpo),
+        dev_exam=EvaluateConfig(half="dev", max_tokens=16),
+        gate_exam=EvaluateConfig(half="gate", max_tokens=16, shard_items=512),
+        gate=GateConfig(),
+        controls=ControlsPlan(sft=sft, shuffled_mix=ShuffleAnswersConfig()),
+    )
+
+
+def smollm(scale: float = 1.0) -> Plan:
+    """SmolLM2-135M-Instruct as generator and base: self-improvement on a laptop, in ten to twenty minutes."""
+    sft = SFTConfig(learning_rate=5e-5, epochs=2, global_batch_size=8, max_tokens=512)
+    dpo = PreferenceTuningConfig(
+        objective="dpo", beta=0.1, sft_weight=1e-2, learning_rate=1e-5, steps=scaled(6, scale), global_batch_size=8,
+        max_tokens=512,
+    )  # fmt: skip
+    rpo = dpo.model_copy(update={"objective": "rpo", "eta": "auto", "steps": scaled(5, scale), "global_batch_size": 4})
+    model = str(offline_model_path())
+    return Plan(
+        preset="smollm",
+        generator=model,
+        base=model,
+        notes=(
+            "generator and base are the same weights: this is self-improvement, not weak-to-strong",
+            "no generated code is run: it is parsed and judged only",
+        ),
+        evaluation_set=EvaluationSetConfig(),
+        attributes=AttributesConfig(),
+        reward_model=RewardModelConfig(max_tokens=512),
+        topics=TopicsConfig(),
+        prompts=PromptsConfig(),
+        deduplicate=DeduplicateConfig(),
+        dialogues=DialoguesConfig(rows=scaled(16, scale)),
+        code_instruct=CodeInstructConfig(target=scaled(16, scale)),
+        responses=ResponsesConfig(),
+        judging=JudgingConfig(),
+        dpo_pairs=PreferencesConfig(objective="dpo"),
+        rpo_pairs=PreferencesConfig(objective="rpo", chosen_floor=0.25),
+        code_mix=MixConfig(code_share=1.0, replay_share=0.0),
+        general_mix=MixConfig(),
+        code_sft=sft.model_copy(update={"learning_rate": 1e-5, "epochs": 1}),
+        general_sft=sft,
+        reference_logprobs=ReferenceLogprobsConfig(),
+        preference_tuning=(dpo, rpo, rpo, rpo),
+        dev_exam=EvaluateConfig(half="dev", max_tokens=56),
+        gate_exam=EvaluateConfig(half="gate", max_tokens=56),
+        gate=GateConfig(),
+    )
+
+
+def smollm_full(scale: float = 1.0) -> Plan:
+    """`smollm` with ten times the data and steps: hours on a CPU."""
+    return smollm(10 * scale).model_copy(update={"preset": "smollm_full"})
+
+
+def on_gpus(plan: Plan, preset: str, generator: str, base: str, resources: Resources) -> Plan:
+    """`plan` for other models, with `resources` in every stage."""
+    values = plan.model_dump() | {"preset": preset, "generator": generator, "base": base, "notes": ()}
+    return Plan.model_validate(with_resources(values, resources.model_dump()))
+
+
+def with_resources(values: Any, resources: dict[str, Any]) -> Any:
+    """The same tree of plain values with every stage's resources replaced."""
+    if isinstance(values, dict):
+        return {k: resources if k == "resources" else with_resources(v, resources) for k, v in values.items()}
+    return [with_resources(item, resources) for item in values] if isinstance(values, list | tuple) else values
+
+
+def h100_node(scale: float = 1.0) -> Plan:
+    """One node of eight H100: an 8 B model that improves itself, then the paper's order of training."""
+    return on_gpus(
+        smollm(400 * scale), "h100_node", "hf:meta-llama/Llama-3.1-8B-Instruct", "hf:meta-llama/Llama-3.1-8B",
+        Resources(gpus=8, tensor_parallel=8, cpus=64, batch_rows=512, microbatch_tokens=32_768),
+    )  # fmt: skip
+
+
+PRESETS: dict[str, Callable[[float], Plan]] = {
+    "smollm": smollm,
+    "smollm_full": smollm_full,
+    "tiny": tiny,
+    "h100_node": h100_node,
+}

@@ -1,0 +1,97 @@
+"""Runs the flywheel for a command or a deployment: sources, lineage, book, flow."""
+
+import shlex
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from deployments.references import resolve
+from deployments.session import Session
+from flows.bookkeeping import BOOK, Book, lineage_of
+from flows.flywheel import flywheel
+from flows.foundations import Source
+from flows.runner import Site
+from flows.steps import make_step
+from infra.artifacts import Artifact
+from infra.errors import InputError, StoreError
+from infra.records import Records
+from infra.settings import Settings
+from infra.stack import cores
+from infra.storage import Storage
+from infra.tracking import Tracker
+from tasks.configs.plan import Plan
+
+LEAST_FREE_BYTES = 4 << 30
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the first generator and the base come from; None where the plan's own pretraining makes them."""
+
+    generator: Source | None
+    base: Source | None
+
+    def fingerprints(self, store: str) -> tuple[str, ...]:
+        """Known before anything is imported: an import's address follows from its content."""
+        found = []
+        for source in (self.generator, self.base):
+            if isinstance(source, Artifact):
+                found.append(source.fingerprint)
+            elif source is not None:
+                found.append(make_step("import", source, store, {}).artifact.fingerprint)
+        return tuple(found)
+
+
+def resolve_sources(plan: Plan, settings: Settings, tracking_uri: str | None) -> Sources:
+    """The plan's two models; one import serves both where they are the same. Raises InputError."""
+    if plan.pretraining is not None:
+        return Sources(None, None)
+    cache = settings.workspace / "cache"
+    generator = resolve(plan.generator, tracking_uri, cache)
+    return Sources(generator, generator if plan.base == plan.generator else resolve(plan.base, tracking_uri, cache))
+
+
+def project_of(plan: Plan, settings: Settings) -> str:
+    return settings.project or plan.preset
+
+
+def turn_wheel(plan: Plan, session: Session, iterations: int | None, command: Sequence[str]) -> Book:
+    """Run the wheel to `iterations` in all (None: one more than the lineage has); returns its book."""
+    settings = session.settings
+    check_disk(settings)
+    sources = resolve_sources(plan, settings, session.mlflow_tracking_uri)
+    project = project_of(plan, settings)
+    tracker = Tracker(session.mlflow_tracking_uri, project)
+    site = Site(settings.store, settings.workspace, cores(), session.cluster)
+    lineage = lineage_of(plan, sources.fingerprints(settings.store))
+    book = Book(plan, project, lineage, site, tracker, shlex.join(command))
+    if iterations is None:
+        iterations = 1 + len(Records(Storage.open(settings.store), project, lineage).all("verdict"))
+    token = BOOK.set(book)
+    try:
+        flywheel.with_options(flow_run_name=f"{project} · {time.strftime('%Y-%m-%d %H:%M')}")(
+            plan, sources.generator, sources.base, iterations
+        )
+    finally:
+        BOOK.reset(token)
+    return book
+
+
+def check_disk(settings: Settings) -> None:
+    """Raise StoreError early when the workspace's disk is nearly full: checkpoints are large."""
+    folder = settings.workspace
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < LEAST_FREE_BYTES:
+        raise StoreError(
+            f"{folder} has {free / 1e9:.1f} GB free, an iteration needs {LEAST_FREE_BYTES / 1e9:.1f} GB",
+            "free some, or choose another disk with --workspace",
+        )
+
+
+def check_iterations(value: int) -> int:
+    if value < 1:
+        raise InputError(f"--iterations {value}: at least one turn is needed", "give 1 or more")
+    return value
