@@ -1,10 +1,11 @@
 """The manifest of an artifact: written last, once; it alone says which files belong and what they hold."""
 
+import builtins
 import hashlib
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from infra.errors import ArtifactCorrupt, InputError
 from infra.storage import check_key
@@ -23,6 +24,18 @@ class FileEntry(BaseModel):
     """Relative to the artifact's folder."""
     bytes: int = Field(ge=0)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+    @field_validator("path")
+    @classmethod
+    def _stays_inside(cls, path: str) -> str:
+        try:
+            return check_key(path)
+        except InputError as error:
+            raise ValueError(error.message) from error
+
+    @staticmethod
+    def of(path: str, data: builtins.bytes) -> "FileEntry":
+        return FileEntry(path=path, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
 class Manifest(BaseModel):
@@ -77,10 +90,7 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
                 f"{where} has schema version {version}, this Ratchet reads {SCHEMA_VERSION}",
                 "use the Ratchet that wrote it",
             )
-        manifest = Manifest.model_validate(raw, strict=True)
-        for file in manifest.files:
-            check_key(file.path)
-    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        return Manifest.model_validate(raw, strict=True)
+    except (ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ArtifactCorrupt(f"{where} cannot be read: {reason}", "quarantine it and make it again") from error
-    return manifest

@@ -2,7 +2,6 @@
 a local scratch folder until `commit` puts them there and, last of all, the manifest.
 """
 
-import hashlib
 import json
 import math
 import time
@@ -84,7 +83,7 @@ class Output:
         Raises InputError for rows that do not fit `schema`.
         """
         key, data = self._shard_key(number), to_parquet(rows, schema)
-        shard = _Shard(_entry(_shard_name(number), data), len(rows), schema)
+        shard = _Shard(FileEntry.of(_shard_name(number), data), len(rows), schema)
         try:
             self.store.create(key, data)
         except AlreadyExists:
@@ -267,10 +266,6 @@ def _file_name(name: str) -> str:
     return name
 
 
-def _entry(name: str, data: bytes) -> FileEntry:
-    return FileEntry(path=name, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
-
-
 def _read_shard(data: bytes, number: int) -> _Shard | None:
     """None when some page cannot be read."""
     try:
@@ -278,7 +273,7 @@ def _read_shard(data: bytes, number: int) -> _Shard | None:
         file.read()
     except (pa.ArrowInvalid, OSError):
         return None
-    return _Shard(_entry(_shard_name(number), data), file.metadata.num_rows, file.schema_arrow)
+    return _Shard(FileEntry.of(_shard_name(number), data), file.metadata.num_rows, file.schema_arrow)
 
 
 def _input_stages(inputs: Inputs) -> dict[str, str | list[str]]:

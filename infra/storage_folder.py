@@ -73,11 +73,12 @@ class FolderBackend:
     def put_file(self, local: Path, key: str, create: bool, consume: bool) -> None:
         with explained(self.root / key), self._staged() as staged:
             if consume and self._same_disk(local):
+                with local.open("rb+") as stream:
+                    _sync(stream)
                 return self._place(local, key, create)
             with local.open("rb") as source, staged.open("xb") as stream:
                 shutil.copyfileobj(source, stream, 1 << 20)
-                if create:
-                    _sync(stream)
+                _sync(stream)
             return self._place(staged, key, create)
 
     def get_file(self, key: str, local: Path) -> None:

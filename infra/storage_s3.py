@@ -39,29 +39,33 @@ def connect_s3(bucket: str, prefix: str) -> "S3Backend":
 @lru_cache(maxsize=32)
 def _connect(bucket: str, prefix: str, process: int, variables: tuple[str | None, ...]) -> "S3Backend":
     """`process` and `variables` are what a connection may not outlive: forks and other credentials."""
-    backend = S3Backend(bucket, prefix)
+    backend = S3Backend(_client(process, variables), bucket, prefix)
     backend.probe()
     return backend
 
 
+@lru_cache(maxsize=8)
+def _client(process: int, variables: tuple[str | None, ...]) -> Any:
+    """The s3fs file system; it connects with the first request."""
+    timeouts = {"connect_timeout": CONNECT_TIMEOUT_S, "read_timeout": READ_TIMEOUT_S}
+    client = fsspec.filesystem(
+        "s3",
+        skip_instance_cache=True,
+        use_listings_cache=False,
+        max_concurrency=4,
+        config_kwargs=timeouts | {"retries": {"total_max_attempts": 1}},
+    )
+    client.retries = ATTEMPTS
+    return client
+
+
 class S3Backend:
-    def __init__(self, bucket: str, prefix: str) -> None:
+    def __init__(self, client: Any, bucket: str, prefix: str) -> None:
         self.bucket = bucket
         self.root = f"{bucket}/{prefix}" if prefix else bucket
         self.uri = f"s3://{self.root}"
         self.address = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS S3"
-        self._fs = fsspec.filesystem(
-            "s3",
-            skip_instance_cache=True,
-            use_listings_cache=False,
-            max_concurrency=4,
-            config_kwargs={
-                "connect_timeout": CONNECT_TIMEOUT_S,
-                "read_timeout": READ_TIMEOUT_S,
-                "retries": {"total_max_attempts": 1},
-            },
-        )
-        self._fs.retries = ATTEMPTS
+        self._fs = client
 
     def probe(self) -> None:
         """One request against the bucket, which may not exist yet."""
