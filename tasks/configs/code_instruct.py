@@ -1,0 +1,41 @@
+"""Settings of Genetic Instruct: coding instructions that mutate, cross over and survive by fitness (paper, 3.3.1)."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from tasks.configs.base import StageConfig
+
+SEEDS_FILE = Path(__file__).parent.parent / "code_seeds.yaml"
+
+
+class CodeInstructConfig(StageConfig):
+    """Colonies of Python instructions with solutions, each evolved on its own, then deduplicated together."""
+
+    stage: ClassVar[str] = "code_instruct"
+    module: ClassVar[str] = "tasks.code_instruct"
+
+    colonies: int = Field(2, ge=1)
+    generations: int = Field(2, ge=1)
+    population: int = Field(14, ge=1)
+    """Children that each colony draws in each generation."""
+    target: int = Field(24, ge=1)
+    """Most generated rows to keep, the fittest first; the hand-written seeds come on top."""
+    crossover_share: float = Field(0.5, ge=0, le=1)
+    """Probability that a child has several parents instead of one that mutates."""
+    instruction_temperature: float = Field(0.8, ge=0)
+    instruction_top_p: float = Field(0.95, gt=0, le=1)
+    instruction_max_tokens: int = Field(64, ge=1)
+    code_temperature: float = Field(0.4, ge=0)
+    code_top_p: float = Field(0.95, gt=0, le=1)
+    code_max_tokens: int = Field(160, ge=1)
+    fit_share: float = Field(0.6, gt=0, le=1)
+    """Part of a colony's parsed children that survive, by the judge's log-odds of a pass. A small judge's odds lean to
+    one side, so a rank is safer than a fixed threshold."""
+    similarity: float = Field(0.8, gt=0, le=1)
+    """Instructions whose words have this Jaccard similarity or more are duplicates."""
+
+    def recipe(self) -> dict[str, Any]:
+        return super().recipe() | {"data": hashlib.sha256(SEEDS_FILE.read_bytes()).hexdigest()[:32]}

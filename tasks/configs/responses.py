@@ -1,0 +1,58 @@
+"""Settings of answering: who answers each prompt, how often, and how a failed answer is helped."""
+
+from collections import Counter
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from tasks.configs.base import Config, StageConfig
+
+Aid = Literal["repair", "few_shot", "prefill"]
+
+
+class Responder(Config):
+    """One model at one setting."""
+
+    label: str = Field(min_length=1)
+    """Goes into the rows' `responder`."""
+    model: str = "generator"
+    """Name of the stage's input that answers, such as "generator" or "base"."""
+    temperature: float = Field(0.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    samples: int = Field(1, ge=0)
+    """Answers to a prompt whose answer can be checked."""
+    open_samples: int = Field(1, ge=0)
+    """Answers to any other prompt."""
+    max_tokens: int = Field(64, ge=1)
+
+
+class ResponsesConfig(StageConfig):
+    """Several answers to each prompt, from at least two responders, so that there is something to choose from."""
+
+    stage: ClassVar[str] = "responses"
+    module: ClassVar[str] = "tasks.responses"
+
+    responders: tuple[Responder, ...] = (
+        Responder(label="generator greedy", open_samples=1),
+        Responder(label="generator warm", temperature=0.8, top_p=0.95, samples=2, open_samples=2),
+    )
+    max_per_family: int = Field(0, ge=0)
+    """Prompts of each family to answer; 0 takes all."""
+    aids: tuple[Aid, ...] = ("repair", "few_shot", "prefill")
+    """Tried in order where no plain answer passes; the stored prompt never shows them. "repair" changes an answer by
+    code, "few_shot" shows answers of the same kind that passed, "prefill" begins the answer."""
+    shots: int = Field(2, ge=1)
+    """Examples of the "few_shot" aid."""
+    shard_rows: int = Field(64, ge=1)
+    """Prompts of one shard; all their answers are generated in one batch."""
+
+    @model_validator(mode="after")
+    def _responders_differ(self) -> "ResponsesConfig":
+        repeated = [label for label, times in Counter(one.label for one in self.responders).items() if times > 1]
+        if len(self.responders) < 2 or repeated:
+            raise ValueError(
+                f"{len(self.responders)} responders with the labels {[one.label for one in self.responders]}; "
+                "give at least two, each with a label of its own"
+            )
+        return self
