@@ -105,10 +105,10 @@ def read_weights(file: GGUFFile, config: ModelConfig) -> dict[str, Tensor]:
     """Every tensor in fp32 under its Hugging Face name. Raises ValueError for one that the decoder does not have."""
     weights = {}
     for name in file.tensors.keys() - {_ROPE_FACTORS}:
-        values = file.values(name)
+        hf_name, values = _hf_name(name, file.path), file.values(name)
         if ".attn_q." in name or ".attn_k." in name:
             values = _half_rotation(values, config.head_dim)
-        weights[_hf_name(name, file.path)] = torch.from_numpy(values)
+        weights[hf_name] = torch.from_numpy(values)
     expected = parameter_shapes(config)
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     wrong = [name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)]
