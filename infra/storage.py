@@ -119,7 +119,10 @@ class Storage:
         return dict(sorted(self._backend.sizes(check_key(prefix) if prefix else "").items()))
 
     def children(self, prefix: str = "") -> list[str]:
-        """Names of the files and non-empty folders directly below the folder `prefix`, sorted."""
+        """Names of the files and non-empty folders directly below the folder `prefix`, sorted.
+
+        Some S3 servers go on naming a folder for a while after its last file has gone.
+        """
         return sorted(self._backend.children(check_key(prefix) if prefix else ""))
 
     def list(self, prefix: str = "") -> list[str]:
