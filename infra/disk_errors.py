@@ -15,6 +15,7 @@ REMEDIES = {
     errno.EFBIG: ("the file is larger than this system or process may write", "raise the limit (`ulimit -f`)"),
     errno.EACCES: ("permission denied", "give this user the right to write there, or choose another RATCHET_STORE"),
     errno.EPERM: ("not permitted", "put the store on a file system with hard links that this user may write"),
+    errno.EOPNOTSUPP: ("the file system has no hard links", "choose another RATCHET_STORE"),
     errno.EROFS: ("the file system is read-only", "choose another RATCHET_STORE"),
     errno.ENOTDIR: ("a file lies where a folder is needed", "choose another RATCHET_STORE, or move that file away"),
     errno.EISDIR: ("a folder lies where a file is needed", "move that folder away"),

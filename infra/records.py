@@ -166,7 +166,7 @@ class Records:
         if type(payload) is not KINDS[_known(kind)] or own != number:
             raise InputError(f"{type(payload).__name__} number {own} as {kind} {number}", "let kind and number agree")
         for name, artifact in payload.artifacts().items():
-            if artifact.store != self.store.uri:
+            if artifact.storage().uri != self.store.uri:
                 raise InputError(f"{kind}: {name} lies in {artifact.store}", f"use artifacts in {self.store.uri}")
 
     def _read(self, key: str, kind: Kind, model: type[R]) -> R:

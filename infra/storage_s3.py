@@ -185,7 +185,7 @@ class S3Backend:
         except Exception as error:
             if isinstance(error, OSError) and error.errno in DISK_FULL:
                 raise  # this machine's disk, while downloading
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            reason = str(error).partition("\n")[0] or f"{type(error).__name__}, no answer in time"
             raise ServiceError(
                 f"S3 at {self.address} failed for {self.uri}: {reason}",
                 "check that the server runs, AWS_ENDPOINT_URL, the AWS credentials and the network",
