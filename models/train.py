@@ -35,6 +35,10 @@ MOST_SKIPPED = 20
 """Steps that may be skipped one after another before training gives up."""
 
 
+class Diverged(ValueError):
+    """Loss or gradient stayed NaN or Inf."""
+
+
 @dataclass(frozen=True)
 class StepReport:
     """One optimizer step, as it is logged."""
@@ -110,16 +114,15 @@ class Trainer(Generic[Example]):
     def run(self, on_microbatch: Callable[[float], None] = lambda done: None) -> Iterator[StepReport]:
         """Yield after every step until the plan ends. `on_microbatch` hears steps done, with the current one's share.
 
-        Raises ValueError when steps keep giving NaN or Inf.
+        Raises Diverged when steps keep giving NaN or Inf.
         """
         self.model.train()
         while self.totals.step < self.plan.steps:
             report = self._train_step(on_microbatch)
             self.totals.add(report)
             if self.totals.skipped_in_a_row >= MOST_SKIPPED:
-                raise ValueError(
-                    f"loss or gradient was NaN or Inf in {MOST_SKIPPED} steps in a row, up to step {report.step}; "
-                    "lower the learning rate or look at the data of these steps"
+                raise Diverged(
+                    f"loss or gradient was NaN or Inf in {MOST_SKIPPED} steps in a row, up to step {report.step}"
                 )
             yield report
         self.model.eval()

@@ -1,0 +1,199 @@
+"""The reward model: five attributes of an answer, by regression on labelled answers (paper, section 3.1).
+
+Regression mode trains trunk and head and keeps the weights of the lowest validation loss. Ridge mode leaves the trunk
+as it is and fits the head in closed form on the features of the very code that scores later. Prompts, not rows, are
+split into training and validation.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from infra.artifacts import Artifact
+from infra.errors import EmptyDataset
+from infra.output import Outcome, Output
+from models.lora import merge_lora
+from models.objectives import Regression
+from models.packing import Rated
+from models.reward import RewardModel, encode_conversation, load_reward_model, read_hidden, save_reward_model, score
+from models.ridge import PENALTIES, fit_ridge
+from models.tokenizer import Tokenizer
+from models.train import StepReport, Trainer, evaluate
+from tasks.attribute_metrics import attribute_metrics
+from tasks.configs.training import RewardModelConfig
+from tasks.rows import ATTRIBUTES, canonical
+from tasks.training import (
+    Dropped,
+    Row,
+    check_same,
+    choose_weights,
+    encoded,
+    example_batches,
+    examples_of,
+    keep_short,
+    licences_of,
+    open_model,
+    optimizer_settings,
+    peak_memory_gib,
+    resume,
+    token_limit,
+    train,
+)
+
+BEST_WEIGHTS = "best.safetensors"
+FEATURE_ROWS = 16
+"""Conversations read between two progress reports."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A labelled answer."""
+
+    prompt: str
+    """The conversation before it, canonical: what rows of one prompt share."""
+    messages: list[dict[str, str]]
+    rated: Rated
+
+
+def run(config: RewardModelConfig, output: Output, base: Artifact, attributes: Artifact) -> Outcome:
+    """A reward model folder. Raises EmptyDataset without labelled rows of at least two prompts."""
+    decoder, tokenizer = open_model(base, config.resources)
+    model = RewardModel(decoder).to(decoder.unembedding_VD.device)
+    rows = attributes.rows()
+    answers, counts = read_answers(rows, tokenizer, token_limit(config, decoder))
+    training, validation = split_by_prompt(answers, config.validation_fraction, config.seed)
+    fit = fit_head if config.mode == "ridge" else train_regression
+    metrics = fit(config, output, model, tokenizer, (training, validation))
+    merge_lora(decoder)
+    predicted = torch.tensor(score(model, tokenizer, [answer.messages for answer in validation]))
+    metrics |= attribute_metrics(predicted, labels_of(validation), [answer.prompt for answer in validation])
+    write_reward_model(model, tokenizer, output, validation[0])
+    sizes = {"training_rows": len(training), "validation_rows": len(validation), "peak_memory_gib": peak_memory_gib()}
+    result = {"mode": config.mode, "attributes": list(ATTRIBUTES), "licences": licences_of(base, rows)}
+    return Outcome(metrics=metrics | sizes, result=result, counts=counts)
+
+
+def read_answers(rows: Sequence[Row], tokenizer: Tokenizer, max_tokens: int) -> tuple[list[Answer], dict[str, int]]:
+    def make(row: Row) -> Answer:
+        labels = tuple(math.nan if row[name] is None else float(row[name]) for name in ATTRIBUTES)
+        if all(map(math.isnan, labels)):
+            raise Dropped("no label")
+        messages = [*row["prompt"], {"role": "assistant", "content": row["response"]}]
+        token_ids, place = encoded(lambda: encode_conversation(tokenizer, messages))
+        keep_short(len(token_ids), max_tokens)
+        return Answer(canonical(row["prompt"]), messages, Rated(tuple(token_ids[: place + 1]), labels))
+
+    return examples_of(rows, make, "labelled answers")
+
+
+def split_by_prompt(answers: Sequence[Answer], fraction: float, seed: int) -> tuple[list[Answer], list[Answer]]:
+    """Training and validation answers, in their order; all answers to a prompt are on one side."""
+    prompts = sorted({a.prompt for a in answers}, key=lambda p: hashlib.sha256(f"{seed}/{p}".encode()).digest())
+    held_out = set(prompts[: max(1, round(fraction * len(prompts)))])
+    if len(held_out) == len(prompts):
+        raise EmptyDataset(
+            f"the labelled answers have {len(prompts)} prompts, {len(held_out)} of them for validation",
+            "give answers to at least two prompts, or lower validation_fraction",
+        )
+    return [a for a in answers if a.prompt not in held_out], [a for a in answers if a.prompt in held_out]
+
+
+def labels_of(answers: Sequence[Answer]) -> Tensor:
+    """[N, A], NaN where a label is missing."""
+    return torch.tensor([answer.rated.labels for answer in answers])
+
+
+def fit_head(
+    config: RewardModelConfig,
+    output: Output,
+    model: RewardModel,
+    tokenizer: Tokenizer,
+    data: tuple[list[Answer], list[Answer]],
+) -> dict[str, float]:
+    """Set the head by ridge regression; metrics of the training rows, each predicted without its prompt."""
+    training, _ = data
+    features = []
+    for start in range(0, len(training), FEATURE_ROWS):
+        messages = [answer.messages for answer in training[start : start + FEATURE_ROWS]]
+        features.append(read_hidden(model, tokenizer, messages))
+        output.progress(start + len(messages), len(training), "rows")
+    penalties = PENALTIES if config.ridge_penalty == "auto" else (config.ridge_penalty,)
+    prompts = [answer.prompt for answer in training]
+    ridge = fit_ridge(torch.cat(features), labels_of(training), prompts, penalties)
+    with torch.no_grad():
+        model.head.weight.copy_(ridge.weight_AD)
+        model.head.bias.copy_(ridge.bias_A)
+    left_out = attribute_metrics(ridge.left_out_NA, labels_of(training), prompts)
+    used = {f"ridge_penalty_{name}": penalty for name, penalty in zip(ATTRIBUTES, ridge.penalties, strict=True)}
+    return {f"left_out_{name}": value for name, value in left_out.items()} | used
+
+
+def train_regression(
+    config: RewardModelConfig,
+    output: Output,
+    model: RewardModel,
+    tokenizer: Tokenizer,
+    data: tuple[list[Answer], list[Answer]],
+) -> dict[str, float]:
+    """Train by mean squared error and leave the weights of the lowest validation loss in the model."""
+    training, validation = ([answer.rated for answer in part] for part in data)
+    choose_weights(model.decoder, config)
+    settings, microbatch = optimizer_settings(config), config.resources.microbatch_tokens
+    trainer = Trainer(model, Regression(model), training, example_batches(config, training), settings, microbatch)
+    every = config.evaluate_every or -(-len(training) // config.global_batch_size)
+    best = BestWeights(trainer, validation, every, output)
+    folder = resume(trainer, output)
+    if folder is not None:
+        best.restore(folder)
+    metrics = train(trainer, config.resources, output, best.on_step, best.save)
+    best.put_back()
+    return metrics | {"best_step": best.step, "best_validation_loss": best.loss}
+
+
+class BestWeights:
+    """The weights of the lowest validation loss so far, carried through resumes."""
+
+    def __init__(self, trainer: Trainer[Rated], validation: Sequence[Rated], every: int, output: Output) -> None:
+        self.trainer, self.validation, self.every, self.output = trainer, validation, every, output
+        self.loss, self.step = math.inf, 0
+        self.weights: dict[str, Tensor] = {}
+
+    def on_step(self, report: StepReport) -> None:
+        """Validate every so many steps, and after the last."""
+        if report.step % self.every and report.step != self.trainer.plan.steps:
+            return
+        loss = evaluate(self.trainer.objective, self.validation, self.trainer.microbatch_tokens)["loss"]
+        self.output.log_metrics(report.step, {"validation_loss": loss})
+        if loss < self.loss:
+            self.loss, self.step = loss, report.step
+            self.weights = {name: p.detach().clone() for name, p in self.trainer.parameters.items()}
+
+    def save(self, folder: Path) -> None:
+        numbers = torch.tensor([self.loss, self.step], dtype=torch.float64)
+        save_file(self.weights | {"best": numbers}, folder / BEST_WEIGHTS)
+
+    def restore(self, folder: Path) -> None:
+        self.weights = load_file(folder / BEST_WEIGHTS)
+        loss, step = self.weights.pop("best").tolist()
+        self.loss, self.step = loss, int(step)
+
+    @torch.no_grad()
+    def put_back(self) -> None:
+        for name, tensor in self.weights.items():
+            self.trainer.parameters[name].copy_(tensor)
+
+
+def write_reward_model(model: RewardModel, tokenizer: Tokenizer, output: Output, probe: Answer) -> None:
+    """Write the folder, after comparing the attributes that what was written gives the probe."""
+    folder = output.scratch_folder()
+    save_reward_model(model, tokenizer, folder)
+    reloaded, _ = load_reward_model(folder)
+    written, ours = (torch.tensor(score(m, tokenizer, [probe.messages])) for m in (reloaded, model))
+    check_same(ours, written, "attributes")
+    output.write_folder(folder)

@@ -1,0 +1,75 @@
+"""Supervised fine-tuning: the model learns what the assistant said, and the token that ended its turn.
+
+    {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]}
+                                                                                  └ trained ┘
+
+One stage for code SFT, general SFT and the small controls; user turns are masked (paper, section 3.3.1).
+"""
+
+from collections.abc import Sequence
+
+from infra.artifacts import Artifact
+from infra.output import Outcome, Output
+from models.chat import encode_dialogue
+from models.lora import merge_lora
+from models.objectives import NextToken
+from models.packing import Document
+from models.tokenizer import Tokenizer
+from models.train import Trainer
+from tasks.configs.training import SFTConfig
+from tasks.training import (
+    Dropped,
+    Row,
+    choose_weights,
+    encoded,
+    example_batches,
+    examples_of,
+    keep_short,
+    licences_of,
+    open_model,
+    optimizer_settings,
+    resume,
+    token_limit,
+    train,
+    write_model,
+)
+
+
+def run(config: SFTConfig, output: Output, base: Artifact, dialogues: Artifact) -> Outcome:
+    """A checkpoint trained from `base` on dialogue rows. Raises EmptyDataset where no row can be trained on."""
+    model, tokenizer = open_model(base, config.resources)
+    rows = dialogues.rows()
+    documents, counts = read_documents(rows, tokenizer, token_limit(config, model))
+    choose_weights(model, config)
+    trainer = Trainer(
+        model,
+        NextToken(model),
+        documents,
+        example_batches(config, documents),
+        optimizer_settings(config),
+        config.resources.microbatch_tokens,
+    )
+    resume(trainer, output)
+    metrics = train(trainer, config.resources, output)
+    merge_lora(model)
+    write_model(model, tokenizer, output, documents[0].token_ids)
+    trained = sum(len(document.trained) for document in documents)
+    return Outcome(
+        metrics=metrics | {"examples": len(documents), "trained_tokens_per_epoch": trained},
+        result={"licences": licences_of(base, rows)},
+        counts=counts,
+    )
+
+
+def read_documents(rows: Sequence[Row], tokenizer: Tokenizer, max_tokens: int) -> tuple[list[Document], dict[str, int]]:
+    """Dialogues as documents of which only assistant turns are trained."""
+
+    def make(row: Row) -> Document:
+        if not any(message["role"] == "assistant" for message in row["messages"]):
+            raise Dropped("no assistant turn")
+        token_ids, trained = encoded(lambda: encode_dialogue(tokenizer, row["messages"]))
+        document = Document.of(token_ids, trained)
+        keep_short(len(document.token_ids), max_tokens)
+        return document
+
+    return examples_of(rows, make, "dialogues")

@@ -1,0 +1,236 @@
+"""What every training stage does around the trainer: open models, resume, tell the curves, write the result.
+
+Rows become examples with `examples_of`, which counts what it drops; `train` runs to the end from the last checkpoint;
+`write_model` only lets a model out that reads back with the same logits.
+"""
+
+import resource
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from infra.artifacts import Artifact
+from infra.errors import EmptyDataset, InputError, StageFailed
+from infra.output import Output
+from models.batches import ExampleBatches
+from models.checkpoint import load_model, save_model
+from models.decoder import Decoder
+from models.lora import add_lora
+from models.optim import OptimizerSettings
+from models.tokenizer import Tokenizer
+from models.train import Diverged, StepReport, Trainer
+from tasks.configs.base import Resources
+from tasks.configs.training import AlignmentConfig, TrainingConfig
+
+Row = Mapping[str, Any]
+Example = TypeVar("Example")
+
+CURVE_POINTS = 500
+"""Most points of a training curve."""
+LARGEST_CHECKPOINT_SHARE = 0.05
+"""Of the training time that writing resume checkpoints may take."""
+PROBE_TOKENS = 64
+LOGIT_TOLERANCE = 1e-4
+
+
+class Dropped(Exception):
+    """A row that cannot become an example; its message is the reason that is counted."""
+
+
+def open_model(checkpoint: Artifact, resources: Resources) -> tuple[Decoder, Tokenizer]:
+    """A checkpoint on the device that the stage asks for. Raises InputError where there is no model."""
+    try:
+        model, tokenizer = load_model(checkpoint.folder())
+    except (FileNotFoundError, ValueError) as error:
+        raise InputError(f"{checkpoint.uri} holds no model that can be opened: {error}", "give a checkpoint") from error
+    return model.to(device_for(resources)), tokenizer
+
+
+def device_for(resources: Resources) -> torch.device:
+    if not resources.gpus:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise InputError(
+            f"the stage asks for {resources.gpus} GPUs and torch sees none", "set its resources.gpus to 0, or add one"
+        )
+    return torch.device("cuda")
+
+
+def examples_of(rows: Iterable[Row], make: Callable[[Row], Example], what: str) -> tuple[list[Example], dict[str, int]]:
+    """Examples in the order of the rows, and the counts "in", "kept" and "dropped:<reason>".
+
+    `make` raises Dropped for a row to leave out. Raises EmptyDataset where none is left, with the counts; `what` says
+    what the rows are.
+    """
+    examples: list[Example] = []
+    counts = {"in": 0, "kept": 0}
+    for row in rows:
+        counts["in"] += 1
+        try:
+            examples.append(make(row))
+            counts["kept"] += 1
+        except Dropped as reason:
+            counts[f"dropped:{reason}"] = counts.get(f"dropped:{reason}", 0) + 1
+    if not examples:
+        raise EmptyDataset(f"no {what} to train on: {counts}", "give more rows, or raise max_tokens")
+    return examples, counts
+
+
+def encoded(encode: Callable[[], Example]) -> Example:
+    """What `encode` makes of a row; a conversation that the chat template refuses is dropped."""
+    try:
+        return encode()
+    except ValueError as error:
+        raise Dropped("not renderable") from error
+
+
+def keep_short(tokens: int, limit: int) -> None:
+    if tokens > limit:
+        raise Dropped(f"over {limit} tokens")
+
+
+def token_limit(config: TrainingConfig, model: Decoder) -> int:
+    """Most tokens of one sequence: the stage's setting, and no more positions than the model has."""
+    return min(config.max_tokens, model.config.max_positions)
+
+
+def choose_weights(model: Decoder, config: AlignmentConfig) -> None:
+    """Leave all of the model's weights trainable, or freeze them beside low-rank additions; `merge_lora` undoes it."""
+    if config.trainable == "lora":
+        add_lora(model, config.lora_rank, config.lora_alpha, config.seed)
+
+
+def optimizer_settings(config: TrainingConfig) -> OptimizerSettings:
+    return OptimizerSettings(
+        learning_rate=config.learning_rate,
+        schedule=config.schedule,
+        warmup_steps=config.warmup_steps,
+        decay_fraction=config.decay_fraction,
+        final_fraction=config.final_fraction,
+        weight_decay=config.weight_decay,
+        beta1=config.adam_beta1,
+        beta2=config.adam_beta2,
+        clip_norm=config.clip_norm,
+    )
+
+
+def example_batches(config: AlignmentConfig, examples: Sequence[Any]) -> ExampleBatches:
+    epochs = config.epochs if config.steps is None else None
+    return ExampleBatches(len(examples), config.global_batch_size, config.seed, epochs=epochs, steps=config.steps)
+
+
+def train(
+    trainer: Trainer[Any],
+    resources: Resources,
+    output: Output,
+    on_step: Callable[[StepReport], None] = lambda report: None,
+    save: Callable[[Path], None] = lambda folder: None,
+) -> dict[str, float]:
+    """Train to the end, from the last checkpoint where there is one; returns metrics.
+
+    `on_step` runs after every step; `save` may add files to a checkpoint. Raises StageFailed when training diverges.
+    """
+    steps = trainer.plan.steps
+    stride = max(1, steps // CURVE_POINTS)
+    clock = CheckpointClock(resources.checkpoint_every_s)
+    started, tokens_before = time.monotonic(), trainer.totals.tokens
+
+    def speed() -> float:
+        return round((trainer.totals.tokens - tokens_before) / (time.monotonic() - started), 1)
+
+    def write(folder: Path) -> None:
+        trainer.save(folder)
+        save(folder)
+
+    try:
+        for report in trainer.run(lambda done: output.progress(done, steps, "steps", tokens_per_s=speed())):
+            if report.step % stride == 0 or report.step == steps:
+                output.log_metrics(report.step, report.values())
+            on_step(report)
+            if report.step < steps and clock.due():
+                clock.time(lambda step=report.step: output.save_checkpoint(step, write))
+    except Diverged as error:
+        raise StageFailed(str(error), "lower the learning rate, or look at the data of these steps") from error
+    output.say(f"{steps} steps, {trainer.totals.tokens} tokens, {speed()} tokens/s, {trainer.totals.skipped} skipped")
+    return training_metrics(trainer) | {"tokens_per_s": speed()}
+
+
+def resume(trainer: Trainer[Any], output: Output) -> Path | None:
+    """Go on from the stage's last checkpoint; returns its folder."""
+    found = output.last_checkpoint()
+    if found is None:
+        return None
+    step, folder = found
+    trainer.restore(folder)
+    output.say(f"resumed at step {step} of {trainer.plan.steps}")
+    return folder
+
+
+class CheckpointClock:
+    """Says when to write a checkpoint: after so many seconds, but never for a large share of the time."""
+
+    def __init__(self, every_s: float) -> None:
+        self.every_s = every_s
+        self._cost_s = 0.0
+        self._last = time.monotonic()
+
+    def due(self) -> bool:
+        return time.monotonic() - self._last >= max(self.every_s, self._cost_s / LARGEST_CHECKPOINT_SHARE)
+
+    def time(self, save: Callable[[], None]) -> None:
+        started = time.monotonic()
+        save()
+        self._last = time.monotonic()
+        self._cost_s = self._last - started
+
+
+def training_metrics(trainer: Trainer[Any]) -> dict[str, float]:
+    """Means over the run and last values of the objective's metrics, with counters."""
+    totals = trainer.totals
+    means = {f"mean_{name}": value for name, value in totals.means().items()}
+    last = {f"final_{name}": value for name, value in totals.last.items()}
+    counters = {"steps": totals.step, "skipped_steps": totals.skipped, "tokens": totals.tokens}
+    return means | last | counters | {"peak_memory_gib": peak_memory_gib()}
+
+
+def peak_memory_gib() -> float:
+    """Of the accelerator where there is one, else of this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def write_model(model: Decoder, tokenizer: Tokenizer, output: Output, probe: Sequence[int]) -> None:
+    """Write a Hugging Face folder, after comparing the logits of what was written on the `probe` tokens.
+
+    Raises StageFailed where they differ.
+    """
+    folder = output.scratch_folder()
+    save_model(model, tokenizer, folder)
+    reloaded, _ = load_model(folder)
+    with torch.no_grad():
+        token_ids_1T = torch.tensor([list(probe)[:PROBE_TOKENS]])
+        written = reloaded(token_ids_1T)
+        ours = model(token_ids_1T.to(model.unembedding_VD.device)).cpu()
+    check_same(ours, written, "logits")
+    output.write_folder(folder)
+
+
+def check_same(trained: torch.Tensor, written: torch.Tensor, what: str) -> None:
+    """Raises StageFailed where what was written differs from what was trained, or is not finite."""
+    difference = float((trained - written).abs().max())
+    if not difference <= LOGIT_TOLERANCE:
+        raise StageFailed(
+            f"the written model's {what} differ from the trained one's by {difference:g}, over {LOGIT_TOLERANCE:g}",
+            "this is a defect of the export, or the weights are not finite; the model was not kept",
+        )
+
+
+def licences_of(base: Artifact | None, rows: Iterable[Row]) -> list[str]:
+    """Every licence that the model and the rows carry: a model's licence is derived from all of them."""
+    result = base.manifest().result if base is not None else {}
+    stated = result.get("licences") or [result.get("licence")]
+    return sorted({licence for licence in [*stated, *(row["licence"] for row in rows)] if licence})
