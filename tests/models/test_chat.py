@@ -1,10 +1,13 @@
 """Templates, masks and prompts; the texts are written out, so that a reader sees what is trained."""
 
+from pathlib import Path
+
 import pytest
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from models.chat import CHATML_TEMPLATE, NEMOTRON_TEMPLATE, encode_dialogue, encode_prompt, render, stop_ids
 from models.config import ModelConfig
+from models.folders import load_config
 from models.tokenizer import Tokenizer
 
 USER, ASSISTANT, SYSTEM = "user", "assistant", "system"
@@ -179,3 +182,15 @@ def test_stop_ids_are_the_models_and_the_templates(make_tokenizer, template, eos
 def test_an_empty_prompt_is_refused(make_tokenizer):
     with pytest.raises(ValueError, match="0 messages"):
         encode_prompt(make_tokenizer(), [])
+
+
+def test_smollm2_as_transformers_and_trained_on_its_own_words_only(smollm_folder: Path):
+    tokenizer, theirs = Tokenizer.load(smollm_folder), AutoTokenizer.from_pretrained(smollm_folder)
+    told = say((SYSTEM, "Be brief."), *((m["role"], m["content"]) for m in TWO_TURNS))
+    for conversation in (told, TWO_TURNS):
+        token_ids, trained = encode_dialogue(tokenizer, conversation)
+        assert token_ids == theirs.apply_chat_template(conversation)["input_ids"]
+        assert trained_texts(tokenizer, token_ids, trained) == ["well,\nyes<|im_end|>", "한국 🙂 no<|im_end|>"]
+        prompt = theirs.apply_chat_template(conversation[:-1], add_generation_prompt=True)["input_ids"]
+        assert encode_prompt(tokenizer, conversation[:-1]) == prompt == token_ids[: len(prompt)]
+    assert stop_ids(tokenizer, load_config(smollm_folder)) == (2,)

@@ -106,16 +106,25 @@ def test_documents_in_one_row_are_the_same_as_on_their_own():
     assert all(torch.equal(a, b) for a, b in zip(other[1:], packed[1:], strict=True)), "a neighbour leaked in"
 
 
-def test_smollm2_has_the_logits_of_transformers(smollm_gguf: Path, smollm_folder: Path):
-    reference = AutoModelForCausalLM.from_pretrained(smollm_gguf.parent, gguf_file=smollm_gguf.name)
+CHAT = "<|im_start|>user\nName three rivers in 한국 and 17 + 25.<|im_end|>\n<|im_start|>assistant\nThe Han,"
+
+
+def test_smollm2_opens_in_transformers_with_our_logits(smollm_folder: Path):
     model, tokenizer = load_model(smollm_folder)
-    text = "<|im_start|>user\nName three rivers in 한국 and 17 + 25.<|im_end|>\n<|im_start|>assistant\nThe Han,"
-    tokens = torch.tensor([tokenizer.encode(text)])
+    tokens = torch.tensor([tokenizer.encode(CHAT)])
     with torch.no_grad():
-        ours, theirs = model(tokens), reference(tokens).logits
-        exported = AutoModelForCausalLM.from_pretrained(smollm_folder)(tokens).logits
+        ours, theirs = model(tokens), AutoModelForCausalLM.from_pretrained(smollm_folder)(tokens).logits
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)  # measured: 0.0
-    torch.testing.assert_close(exported, theirs, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_smollm2_has_the_logits_of_transformers_reading_the_gguf_file(smollm_gguf: Path, smollm_folder: Path):
+    """Slow for transformers' reader; tests/models/test_gguf.py does the same with small files in every run."""
+    model, tokenizer = load_model(smollm_folder)
+    tokens = torch.tensor([tokenizer.encode(CHAT)])
+    reference = AutoModelForCausalLM.from_pretrained(smollm_gguf.parent, gguf_file=smollm_gguf.name)
+    with torch.no_grad():
+        torch.testing.assert_close(model(tokens), reference(tokens).logits, rtol=0, atol=1e-4)  # measured: 0.0
 
 
 PAPER_SHAPES = {  # PAPER: arXiv 2406.11704, table 1, and the released configurations of the smaller ones
