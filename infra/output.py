@@ -18,7 +18,7 @@ from infra.attempts import Checkpoints, copy_file, file_sha256
 from infra.errors import AlreadyExists, ArtifactCorrupt, InputError, StageFailed
 from infra.identity import check_plain
 from infra.manifest import MANIFEST, FileEntry, Manifest
-from infra.parquet import open_parquet, read_rows, to_parquet
+from infra.parquet import is_whole, open_parquet, read_rows, stored_schema, to_parquet
 from infra.scratch import Scratch
 from infra.storage import Storage, check_key
 
@@ -83,12 +83,12 @@ class Output:
         Raises InputError for rows that do not fit `schema`.
         """
         key, data = self._shard_key(number), to_parquet(rows, schema)
-        shard = _Shard(FileEntry.of(_shard_name(number), data), len(rows), schema)
+        shard = _Shard(FileEntry.of(_shard_name(number), data), len(rows), stored_schema(schema))
         try:
             self.store.create(key, data)
         except AlreadyExists:
             existing = _read_shard(self.store.read(key), number)
-            if existing and existing.schema.equals(schema, check_metadata=True):
+            if existing and existing.schema.equals(shard.schema, check_metadata=True):
                 shard = existing
             else:
                 self.store.put(key, data)
@@ -267,12 +267,10 @@ def _file_name(name: str) -> str:
 
 
 def _read_shard(data: bytes, number: int) -> _Shard | None:
-    """None when some page cannot be read."""
-    try:
-        file = open_parquet(data)
-        file.read()
-    except (pa.ArrowInvalid, OSError):
+    """None when it is not as `to_parquet` wrote it."""
+    if not is_whole(data):
         return None
+    file = open_parquet(data)
     return _Shard(FileEntry.of(_shard_name(number), data), file.metadata.num_rows, file.schema_arrow)
 
 

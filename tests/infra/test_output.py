@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from infra.artifacts import Artifact, fingerprint_of
 from infra.errors import ArtifactCorrupt, InputError, StageFailed
 from infra.output import Outcome, Output
-from infra.parquet import open_parquet, to_parquet
+from infra.parquet import is_whole, open_parquet, to_parquet
 from infra.storage import Storage
-from tasks.rows import DIALOGUE, PROMPT, TEXT, make_row
+from tasks.rows import ATTRIBUTE, DIALOGUE, ITEM, PREFERENCE, PROMPT, RESPONSE, TEXT, TOPIC, make_row
 
 SCHEMA = pa.schema([("id", pa.string()), ("n", pa.int64())], metadata={"ratchet.schema": "1.0"})
 PROVENANCE: dict[str, Any] = {"recipe": {}, "inputs": {}, "version": 1, "label": "numbers", "device": "cpu",
@@ -68,6 +68,19 @@ class TestShards:
         output.write_shard(0, rows_of(2, 3), SCHEMA)
         assert store.read(f"{artifact.key}/part-00000.parquet") == before
         assert output.commit(Outcome(), **PROVENANCE).manifest().rows == 1
+
+    @pytest.mark.parametrize("schema", [PROMPT, DIALOGUE, RESPONSE, PREFERENCE, ATTRIBUTE, ITEM, TEXT, TOPIC])
+    def test_every_row_schema_resumes(self, store: Storage, workspace: Path, schema: pa.Schema) -> None:
+        artifact = Artifact(stage="rows", kind="dataset", fingerprint="0" * 32, store=store.uri)
+        Output(artifact, store, lambda event: None, workspace).write_shard(0, [make_row(schema, {}, 0)], schema)
+        before = store.read(f"{artifact.key}/part-00000.parquet")
+        output = Output(artifact, store, lambda event: None, workspace)
+        assert output.has_shard(0)
+        output.write_shard(0, [make_row(schema, {}, 2)], schema)
+        assert store.read(f"{artifact.key}/part-00000.parquet") == before
+        output.write_shard(1, [make_row(schema, {}, 1)], schema)
+        made = output.commit(Outcome(), **PROVENANCE)
+        assert made.rows() == [make_row(schema, {}, 0), make_row(schema, {}, 1)]
 
     def test_a_broken_shard_is_made_again(self, begin: NewOutput, artifact: Artifact, store: Storage) -> None:
         begin().write_shard(0, rows_of(*range(100)), SCHEMA)
@@ -134,12 +147,25 @@ class TestParquet:
     def test_bytes_are_frozen(self) -> None:
         """The promise across machines for this pyarrow version; a change here changes every dataset's checksum."""
         found = to_parquet([make_row(TEXT, {"text": "a"}, "a")], TEXT)
-        assert hashlib.sha256(found).hexdigest() == "c4233cae7bce2b7c1a48cee52c808c18d0b8ee1fc298e34d9824cfef3c404e98"
+        assert hashlib.sha256(found).hexdigest() == "706dc61e8a2e6623f73eae9ca030ecc27130fba2f3c22a557f682a2cac276ca7"
 
     def test_metadata_holds_the_schema_version_and_nothing_of_the_run(self) -> None:
         metadata = open_parquet(to_parquet([make_row(TEXT, {"text": "a"}, "a")], TEXT)).metadata
         assert set(metadata.metadata) == {b"ratchet.schema", b"ARROW:schema"}
         assert metadata.created_by == f"parquet-cpp-arrow version {pa.__version__}"
+
+    def test_whole_shards_of_every_shape(self) -> None:
+        for count in (0, 1, 5000, 10_000):
+            assert is_whole(to_parquet([make_row(PROMPT, self.ROW, number) for number in range(count)], PROMPT))
+
+    def test_every_changed_or_missing_byte_is_seen(self) -> None:
+        rows = [{"id": hashlib.sha256(bytes([number])).hexdigest(), "n": number} for number in range(20)]
+        whole = to_parquet(rows, SCHEMA)
+        for position in range(len(whole)):
+            broken = bytearray(whole)
+            broken[position] ^= 0x10
+            assert not is_whole(bytes(broken)), position
+            assert not is_whole(whole[:position]), position
 
     def test_misspelt_keys_inside_messages(self) -> None:
         row = make_row(DIALOGUE, {"messages": [{"role": "user", "contents": "x"}]}, "x")
@@ -361,6 +387,16 @@ class TestCheckpoints:
             {"step": 7, "values": {"loss": 1.0 / 7, "reward": None}},
         ]
         assert events[0] == {"event": "metrics", "step": 1, "values": {"loss": 1.0}}
+
+    def test_points_beyond_the_checkpoint_are_dropped(self, begin: NewOutput) -> None:
+        output = begin()
+        for step in range(1, 6):
+            output.log_metrics(step, {"loss": 1.0})
+        output.save_checkpoint(3, lambda folder: write_state(folder, 3))
+        resumed = begin()
+        assert (resumed.last_checkpoint() or (0,))[0] == 3
+        curves = resumed.commit(Outcome(), **PROVENANCE).read_json("curves.json")
+        assert [point["step"] for point in curves] == [1, 2, 3]
 
 
 def write_state(folder: Path, step: int) -> None:
