@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 from infra.errors import InputError
 from tasks.configs.base import Kind, StageConfig
 
+QUESTIONS_FILE = Path(__file__).parent.parent / "attributes.yaml"
 PROCEDURAL = ("rows_per_prompt", "prompts", "max_tokens", "temperature", "shard_prompts")
 
 
@@ -29,13 +30,14 @@ class AttributesConfig(StageConfig):
     """The answer itself and its damaged copies: several per prompt, so that the accuracy on pairs can be measured."""
     max_tokens: int = Field(160, ge=16)
     temperature: float = Field(0.0, ge=0)
-    shard_prompts: int = Field(8, ge=1)
+    shard_prompts: int = Field(32, ge=2)
 
     @field_validator("prompts")
     @classmethod
     def _enough_questions(cls, value: int) -> int:
-        if value > QUESTIONS:
-            raise ValueError(f"prompts={value}, but the curated list has {QUESTIONS} questions")
+        curated = QUESTIONS_FILE.read_text(encoding="utf-8").count("\n- ")
+        if value > curated:
+            raise ValueError(f"prompts={value}, but the curated list has {curated} questions")
         return value
 
     @property
@@ -46,13 +48,10 @@ class AttributesConfig(StageConfig):
         """A file is identified by its content's hash, wherever it lies. Raises InputError when it cannot be read."""
         values = super().recipe()
         if not self.helpsteer2:
-            return {name: value for name, value in values.items() if name not in ("helpsteer2", "max_rows")}
+            kept = {name: value for name, value in values.items() if name not in ("helpsteer2", "max_rows")}
+            return kept | {"questions": _digest(QUESTIONS_FILE)}
         kept = {name: value for name, value in values.items() if name not in PROCEDURAL}
         return kept | {"helpsteer2": _digest(Path(self.helpsteer2))}
-
-
-QUESTIONS = 96
-"""Questions in tasks/attributes.yaml."""
 
 
 def _digest(path: Path) -> str:
