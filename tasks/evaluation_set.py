@@ -20,7 +20,12 @@ def run(config: EvaluationSetConfig, output: Output) -> Outcome:
     rows = [*half_rows(config, "dev"), *half_rows(config, "gate")]
     output.write_shard(0, rows, ITEM)
     judged = sum(row["half"] == "gate" and row["verifier"] is not None for row in rows)
-    return Outcome(rows=len(rows), counts={"kept": len(rows)}, metrics={"gate_items_with_truth": judged})
+    return Outcome(
+        rows=len(rows),
+        counts={"kept": len(rows)},
+        metrics={"gate_items_with_truth": judged},
+        result={"licences": ["Apache-2.0"]},
+    )
 
 
 def half_rows(config: EvaluationSetConfig, half: Half) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ TRAINED_KINDS = (
     "lower_case", "capitals", "quotes", "json", "end_phrase",
     "bullets", "title", "max_words", "two_parts", "exclamations",
 )  # fmt: skip
-HELD_OUT_KINDS = ("start_phrase", "numbered", "square_brackets", "one_sentence", "postscript", "keyword")
+HELD_OUT_KINDS = ("start_phrase", "numbered", "square_brackets", "one_sentence", "no_commas", "keyword")
 """Never in a training prompt, so that the evaluation sees what carries over to instructions that nobody taught."""
 
 

@@ -6,6 +6,7 @@ A maker returns `count` items of one half. Whatever the two halves must not shar
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
@@ -44,6 +45,7 @@ def register(family: str) -> Callable[[Maker], Maker]:
     return add
 
 
+@cache
 def curated(name: str) -> Any:
     """The YAML file of this name beside the makers."""
     return yaml.safe_load((Path(__file__).parent / f"{name}.yaml").read_text(encoding="utf-8"))

@@ -54,7 +54,7 @@ class AnswerTags(Wrapped):
 
 
 class Json(Instruction):
-    """One JSON object with one given key, and nothing around it."""
+    """One JSON object with one given key; nothing but a Markdown code fence may stand around it."""
 
     kind = "json"
 
@@ -63,7 +63,7 @@ class Json(Instruction):
 
     def verify(self, params: Params, answer: str) -> bool:
         try:
-            parsed = json.loads(answer)
+            parsed = json.loads(re.sub(r"^```(?:json)?\s*|\s*```$", "", answer))
         except ValueError:
             return False
         return isinstance(parsed, dict) and list(parsed) == [params["key"]] and bool(str(parsed[params["key"]]).strip())
