@@ -112,24 +112,22 @@ def prefect_service(workspace: Path, port: int) -> Service:
 
 def mlflow_service(workspace: Path, port: int) -> Service:
     check_database(workspace / "db" / "mlflow.db")
-    arguments = {
-        "--host": HOST,
-        "--port": port,
-        "--workers": 1,
-        "--backend-store-uri": "sqlite:///mlflow.db",  # in the working directory
-        "--artifacts-destination": workspace / "db" / "mlflow-artifacts",
-    }
     return Service(
         name="mlflow",
-        command=[
-            *(sys.executable, "-P", "-m", "mlflow", "server"),
-            *(f"{name}={value}" for name, value in arguments.items()),
-        ],
+        command=[sys.executable, "-P", "-m", "infra.mlflow_server", str(port)],
         folder=workspace / "db",
         log=workspace / "logs" / "mlflow.log",
         url=f"http://{HOST}:{port}",
         health=f"http://{HOST}:{port}/health",
-        env={"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
+        env={
+            # What `mlflow server` tells its own child.
+            "_MLFLOW_SERVER_FILE_STORE": "sqlite:///mlflow.db",  # in the working directory
+            "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
+            "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(workspace / "db" / "mlflow-artifacts"),
+            "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        },
     )
 
 
