@@ -27,9 +27,8 @@ from infra.manifest import FINGERPRINT, MANIFEST, FileEntry, Manifest, parse_man
 from infra.parquet import open_parquet, read_rows
 from infra.settings import workspace_path
 from infra.storage import SEGMENT, Storage
-from infra.version import code_version
 
-__all__ = ["Artifact", "FileEntry", "Manifest", "addresses", "cache_dir", "canonical_json", "code_version",
+__all__ = ["Artifact", "FileEntry", "Manifest", "addresses", "cache_dir", "canonical_json",
            "fingerprint_of", "input_fingerprints", "list_artifacts"]  # fmt: skip
 
 logger = logging.getLogger(__name__)

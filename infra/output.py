@@ -169,11 +169,10 @@ class Output:
         device: str,
         wall_s: float,
         code_version: str,
-        kind: str = "",
     ) -> Artifact:
         """Put the files, then the manifest, once. Where another writer was first, its artifact is checked and adopted.
 
-        `kind` defaults to the artifact's own. Raises StageFailed for metrics that are not finite or a wrong row count.
+        Raises StageFailed for metrics that are not finite or a wrong row count.
         """
         self._check(outcome, label)
         if self._progress:
@@ -184,7 +183,7 @@ class Output:
                 self.write_json(CURVES, points)
             files = self._put_files()
             manifest = Manifest(
-                stage=self.artifact.stage, label=label, fingerprint=self.fingerprint, kind=kind or self.artifact.kind,
+                stage=self.artifact.stage, label=label, fingerprint=self.fingerprint, kind=self.artifact.kind,
                 version=version, recipe=dict(recipe), code_version=code_version, inputs=input_fingerprints(inputs),
                 input_stages=_input_stages(inputs), files=files, rows=self._row_count(outcome, label),
                 bytes=sum(file.bytes for file in files), metrics=outcome.metrics, result=outcome.result,
