@@ -171,7 +171,7 @@ def ray_service(workspace: Path, port: int) -> Service:
             "RAY_JOB_START_TIMEOUT_SECONDS": str(7 * 24 * 3600),
             "SPT_NOENV": "1",  # lets Ray rename its processes without wiping MARK out of their environment
         },
-        stop_s=5.0,
+        stop_s=2.0,
     )
 
 

@@ -9,8 +9,6 @@ Stack(workspace).up()                             # they stay, found by status()
 
 import json
 import queue
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -28,12 +26,11 @@ from infra.ports import describe, free_ports
 from infra.processes import end_marked, marked
 from infra.services import ORDER, PREFERRED, Service, check_port, make_folders, make_service, stack_id
 from infra.supervisor import LOCK, STATE, start_command
+from infra.supervisor_link import DOWN_S, SupervisorLink, tail
 
 READY_S = 300.0
 """Seconds that a service may need on a busy machine, its first database migration included."""
-DOWN_S = 60.0
 PROBE_S = 2.0
-LOG_LINES = 12
 
 OnStatus = Callable[[str, str, float], None]
 """Called with the service, "starting" or "ready", and the seconds since its start."""
@@ -80,62 +77,12 @@ class StackStatus:
         return Endpoints.of({service.name: service.url for service in self.services})
 
 
-class Link:
-    """A supervisor that this process started: commands in, events out."""
-
-    def __init__(self, workspace: Path) -> None:
-        self.log = workspace / "logs" / "supervisor.log"
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "infra.supervisor", str(workspace)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-            )
-        self.events: queue.Queue[dict[str, Any]] = queue.Queue()
-        threading.Thread(target=self._read, name="supervisor-events", daemon=True).start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.events.put(json.loads(line))
-        self.events.put({"event": "gone"})
-
-    def send(self, line: str) -> None:
-        """Nothing happens when it is gone: an event says so."""
-        assert self.process.stdin is not None
-        with suppress(BrokenPipeError):
-            self.process.stdin.write(line.encode() + b"\n")
-            self.process.stdin.flush()
-
-    def expect(self, event: str) -> None:
-        """Wait for one event, before any service is started."""
-        found = self.events.get(timeout=DOWN_S)["event"]
-        if found == event:
-            return
-        if found == "busy":
-            raise ServiceError("another run's services still use this workspace", "`ratchet status` says whose")
-        raise ServiceError(f"the supervisor of the services ended: {tail(self.log)}", f"see {self.log}")
-
-    def end(self, wait_s: float) -> bool:
-        """Close its input, which makes it stop everything; whether it is gone within `wait_s` seconds."""
-        assert self.process.stdin is not None
-        with suppress(BrokenPipeError):
-            self.process.stdin.close()
-        try:
-            self.process.wait(wait_s)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
-
-
 class Stack:
     """The services of one workspace."""
 
     def __init__(self, workspace: Path) -> None:
         self.workspace = workspace.absolute()
-        self._link: Link | None = None
+        self._link: SupervisorLink | None = None
         self._services: dict[str, Service] = {}
         self._lock = threading.RLock()
 
@@ -161,11 +108,10 @@ class Stack:
         does not become ready; then everything of this stack is stopped.
         """
         with self._lock:
-            wanted = [name for name in ORDER if name in set(services) - set(self._services)]
-            unknown = set(services) - set(ORDER)
-            free = dict(zip(wanted, free_ports(len(wanted)), strict=True))
-            new = [make_service(name, self.workspace, (ports or {}).get(name, free.get(name, 0))) for name in wanted]
-            new += [make_service(name, self.workspace, 0) for name in unknown]  # says what there is
+            self._forget_ended()
+            names = sorted(set(services) - set(self._services), key=lambda name: (*ORDER, name).index(name))
+            free = dict(zip(names, free_ports(len(names)), strict=True))
+            new = [make_service(name, self.workspace, (ports or free).get(name, free[name])) for name in names]
             if not new:
                 return self.endpoints
             try:
@@ -246,13 +192,19 @@ class Stack:
         except (OSError, ValueError):  # it has just started, or is ending
             return None
 
+    def _forget_ended(self) -> None:
+        """Services that ended since, and all of them when the supervisor did: it took them with it."""
+        while self._link is not None and not self._link.events.empty():
+            event = self._link.events.get_nowait()
+            if event["event"] == "exited":
+                self._services.pop(event["service"], None)
+            elif event["event"] == "gone":
+                self._link, self._services = None, {}
+
     def _open(self) -> None:
-        """Have a live supervisor; one that was killed took all services with it."""
-        if self._link is not None and self._link.process.poll() is not None:
-            self._link, self._services = None, {}
         if self._link is None:
             make_folders(self.workspace)
-            self._link = Link(self.workspace)
+            self._link = SupervisorLink(self.workspace)
             self._link.expect("ready")
 
     def _launch(self, new: list[Service], on_status: OnStatus) -> None:
@@ -287,15 +239,6 @@ class Stack:
 
 def failure(service: Service, what: str) -> ServiceError:
     return ServiceError(f"{service.name} {what}: {tail(service.log)}", f"the whole log is {service.log}")
-
-
-def tail(log: Path) -> str:
-    """The last lines, joined by " | "."""
-    try:
-        lines = log.read_text(errors="replace").splitlines()
-    except OSError as error:
-        return f"(no log: {error.strerror})"
-    return " | ".join(line.strip() for line in lines[-LOG_LINES:] if line.strip()) or "(its log is empty)"
 
 
 def answers(url: str) -> bool:

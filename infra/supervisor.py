@@ -119,6 +119,7 @@ class Supervisor:
             os.dup2(null, 1)
 
     def _start(self, service: Service) -> None:
+        self.given_up.discard(service.name)
         self.running[service.name] = Running(self.workspace, service)
         self._write_state()
         self._tell("started", service=service.name, pid=self.running[service.name].process.pid)
