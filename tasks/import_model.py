@@ -9,6 +9,8 @@ from models.config import ModelConfig
 from models.gguf import import_gguf
 from tasks.configs.import_model import ImportModelConfig, check_source, content_digest
 
+SPDX = {name.casefold(): name for name in ("Apache-2.0", "MIT", "CC-BY-4.0", "CC-BY-SA-4.0", "CC-BY-NC-4.0", "CC0-1.0")}
+"""Model files write licences in lower case; rows and cards use SPDX's spelling."""
 REMEDY = "give a Llama- or Nemotron-family model with its own tokenizer and chat template"
 
 
@@ -46,7 +48,8 @@ def _check_identity(config: ImportModelConfig, source: Path) -> None:
 def _convert(config: ImportModelConfig, source: Path, folder: Path) -> str:
     """Fill `folder`; returns the licence that the source names itself, "" for none."""
     if config.format == "gguf":
-        return import_gguf(source, folder).licence
+        licence = import_gguf(source, folder).licence
+        return SPDX.get(licence.casefold(), licence)
     model, tokenizer = load_model(source)
     save_model(model, tokenizer, folder)
     return ""

@@ -17,14 +17,14 @@ class Responder(Config):
     """Goes into the rows' `responder`."""
     model: str = "generator"
     """Name of the stage's input that answers, such as "generator" or "base"."""
-    temperature: float = Field(0.0, ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0)
-    samples: int = Field(1, ge=0)
+    temperature: float = Field(default=0.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0)
+    samples: int = Field(default=1, ge=0)
     """Answers to a prompt whose answer can be checked."""
-    open_samples: int = Field(1, ge=0)
+    open_samples: int = Field(default=1, ge=0)
     """Answers to any other prompt."""
-    max_tokens: int = Field(64, ge=1)
+    max_tokens: int = Field(default=64, ge=1)
 
 
 class ResponsesConfig(StageConfig):
