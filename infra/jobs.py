@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infra.errors import ClusterLost, InputError, ServiceError
-from infra.ray_api import Job, JobServer, UnknownJob, Unreachable
+from infra.ray_api import Job, JobServer, LogUnreadable, UnknownJob, Unreachable
 
 LOST_AFTER_S = 20.0
 """Seconds without an answer after which the head counts as lost."""
@@ -247,6 +247,15 @@ def log_interval(characters: int) -> float:
     return characters / 4e6
 
 
+def poll(client: JobServer, submission_id: str, with_log: bool) -> tuple[Job, str | None]:
+    """The job, and its log where asked for or where it has ended; None also for one that Ray cannot read."""
+    job = client.job(submission_id)
+    try:
+        return job, client.log(submission_id) if with_log or not job.live else None
+    except LogUnreadable:
+        return job, None
+
+
 def follow(client: JobServer, submission_id: str, poll_s: float = 0.25) -> Iterator[Event]:
     """Everything that happens in the job until it ends, from its first line on.
 
@@ -257,8 +266,7 @@ def follow(client: JobServer, submission_id: str, poll_s: float = 0.25) -> Itera
     while True:
         now = time.monotonic()
         try:
-            job = client.job(submission_id)
-            text = client.log(submission_id) if now >= next_log or not job.live else None
+            job, text = poll(client, submission_id, with_log=now >= next_log)
             patience.answered()
         except ServiceError as error:
             patience.failed(error, now)
@@ -273,6 +281,8 @@ def follow(client: JobServer, submission_id: str, poll_s: float = 0.25) -> Itera
             tail = [*tail, *lines][-LAST_LINES:]
             yield from map(parse, lines)
         if not job.live:
+            if text is None:
+                yield Line(f"(Ray cannot read the log of {submission_id}: it is not UTF-8)")
             yield Finished(status, job.message, job.exit_code, tuple(tail))
             return
         time.sleep(status_interval(now - started, poll_s))

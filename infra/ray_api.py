@@ -27,6 +27,10 @@ class UnknownJob(ServiceError):
     """The server answers and has never heard of this submission id."""
 
 
+class LogUnreadable(ServiceError):
+    """Ray reads a log as UTF-8, and this one holds other bytes, or was cut within a character just now."""
+
+
 @dataclass(frozen=True)
 class Job:
     """What Ray says of one attempt. `status`: PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED."""
@@ -77,8 +81,13 @@ class JobServer:
         return Job.from_answer(self._request("GET", f"/api/jobs/{submission_id}").json())
 
     def log(self, submission_id: str) -> str:
-        """All that the driver has printed so far, after some lines of Ray's own."""
-        return str(self._request("GET", f"/api/jobs/{submission_id}/logs").json()["logs"])
+        """All that the driver has printed so far, after some lines of Ray's own. Raises LogUnreadable."""
+        try:
+            return str(self._request("GET", f"/api/jobs/{submission_id}/logs").json()["logs"])
+        except Unreachable as error:
+            if "UnicodeDecodeError" in error.message:
+                raise LogUnreadable(f"the log of {submission_id} is not UTF-8: {error.message}") from error
+            raise
 
     def submit(self, body: dict[str, Any]) -> None:
         self._request("POST", "/api/jobs/", json=body)
@@ -134,4 +143,5 @@ def is_loopback(host: str) -> bool:
 
 def last_line(text: str) -> str:
     """The line of a traceback that says what happened."""
-    return text.strip().splitlines()[-1][:500] if text.strip() else "(nothing)"
+    lines = [line.strip() for line in text.splitlines() if len(line.strip()) > 1]
+    return lines[-1][:500] if lines else "(nothing)"
