@@ -55,7 +55,7 @@ NEMOTRON_TEMPLATE = (
 class GenerationBlock(Extension):
     """transformers' `{% generation %}` tag, which changes nothing in the text."""
 
-    tags = {"generation"}  # noqa: RUF012 (Jinja reads it as a plain class attribute)
+    tags = {"generation"}
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
         next(parser.stream)
