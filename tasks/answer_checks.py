@@ -2,14 +2,14 @@
 
 import re
 
-from tasks.prompts.sentences import words
+from tasks.prompts.sentences import sentences, words
 
 _SENTENCE_END = re.compile(r"[.!?][\"”')\]*]*(?=\s|$)")
 _NO_END = re.compile(r"(?:^|\s)(?:\d{1,2}|[A-Za-z]|e\.g|i\.e|etc|vs|Dr|Mr|Mrs|Ms|St)\.$")
 
 CIRCLE_WORDS = 4
 """Length of the word sequences whose repetition gives a text away that runs in circles."""
-DISTINCT_SHARE = 0.7
+DISTINCT_SHARE = 0.8
 """A text with a smaller part of distinct sequences runs in circles; prose has more than 0.95, lists about 0.9."""
 
 
@@ -23,7 +23,11 @@ def whole_sentences(text: str) -> str:
 
 
 def runs_in_circles(text: str) -> bool:
-    """Whether the same words come again and again."""
+    """Whether the same words come again and again, or a whole sentence a second time."""
+    whole = [" ".join(words(sentence)).casefold() for sentence in sentences(text)]
+    long = [sentence for sentence in whole if sentence.count(" ") >= CIRCLE_WORDS]
+    if len(set(long)) < len(long):
+        return True
     said = [word.casefold() for word in words(text)]
     sequences = [tuple(said[start : start + CIRCLE_WORDS]) for start in range(len(said) - CIRCLE_WORDS + 1)]
     return len(sequences) >= 2 * CIRCLE_WORDS and len(set(sequences)) < DISTINCT_SHARE * len(sequences)

@@ -16,7 +16,7 @@ from infra.artifacts import Artifact
 from infra.errors import EmptyDataset
 from infra.output import Outcome, Output
 from models.engine import SamplingParams
-from tasks.answer_checks import runs_in_circles, similarity, whole_sentences
+from tasks.answer_checks import copied_share, runs_in_circles, whole_sentences
 from tasks.configs.dialogues import DialoguesConfig
 from tasks.follow_ups import Persona, choose, opened_turn
 from tasks.generation import Ask, Writer, licence_of, open_engine
@@ -27,8 +27,8 @@ from tasks.selection import Row, by_family, draw, joined_licence, verifiable
 from tasks.tallies import Tallies, told
 from tasks.user_turns import refusal, user_turn
 
-SAME_ANSWER = 0.9
-"""An answer this similar to an earlier one of its dialogue repeats it."""
+COPIED = 0.4
+"""An answer with this part of its word sequences out of an earlier answer of its dialogue repeats that one."""
 
 
 @dataclass
@@ -200,7 +200,7 @@ def answer_refusal(answer: str, dialogue: Dialogue) -> str:
         return "" if verdict else "wrong" if answer else "cut_off"
     if runs_in_circles(answer):
         return "runs_in_circles"
-    if max((similarity(answer, said) for said in dialogue.said), default=0.0) >= SAME_ANSWER:
+    if max((copied_share(answer, said) for said in dialogue.said), default=0.0) >= COPIED:
         return "repeats_answer"
     return ""
 

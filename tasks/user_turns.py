@@ -35,12 +35,21 @@ _POLITE = [
 _LABEL = re.compile(r"^(?:user|human|me|question)\s*:\s*", re.IGNORECASE)
 
 _ASKING, _REQUESTS = (frozenset(_WORDS[name].split()) for name in ("asking", "requests"))
+_COMMON = frozenset(_WORDS["common"].split())
 _ASSISTANT = re.compile(
-    r"\bas an ai\b|^(?:here (?:is|are)|here's|sure|certainly|of course|absolutely|yes,|no,|you're welcome|"
+    r"\bas an ai\b|\bthe (?:user|assistant)\b|"
+    r"^(?:here (?:is|are)|here's|sure|certainly|of course|absolutely|yes,|no,|you're welcome|"
     r"i(?:'m| am) (?:sorry|glad|happy)|i apologi[sz]e|i(?:'d| would) be happy|assistant\s*:|the answer is|to answer)|"
     r"\bhow (?:can|may) i (?:help|assist) you\b|\blet me know if you\b",
     re.IGNORECASE,
 )
+
+
+_POINTS_BACK = re.compile(
+    r"\b(?:it|this|these|those|they|them|your|instead|else|that (?:in|compare|is|work|mean|happen))\b|\bthat[?.!]?$",
+    re.IGNORECASE,
+)
+_SAME_TWICE = re.compile(r"\b(\w+) (?:and|with|or|than|from) \1\b", re.IGNORECASE)
 
 
 def strip_politeness(text: str) -> str:
@@ -67,9 +76,14 @@ def user_turn(text: str, finished: bool) -> str:
 
 
 def refusal(turn: str, history: Sequence[Mapping[str, str]]) -> str:
-    """Why a draft is no next turn of the user's: "empty", "assistant_like", "repeats"; "" where it is one."""
+    """Why a draft is no next turn of the user's, "" where it is one.
+
+    "empty": nothing but politeness, or not whole; "nonsense"; "repeats" an earlier turn; "assistant_like"; "off_topic".
+    """
     if len(words(turn)) < 3:
         return "empty"
+    if _SAME_TWICE.search(turn):
+        return "nonsense"
     earlier = [message["content"] for message in history if message["role"] == "user"]
     answers = [message["content"] for message in history if message["role"] == "assistant"]
     if max((similarity(turn, said) for said in earlier), default=0.0) >= 0.7:
@@ -79,4 +93,11 @@ def refusal(turn: str, history: Sequence[Mapping[str, str]]) -> str:
         return "assistant_like"
     if max((copied_share(turn, answer) for answer in answers), default=0.0) >= 0.5:
         return "assistant_like"
-    return ""
+    told = {stem for message in history for stem in _stems(message["content"])}
+    return "" if _POINTS_BACK.search(turn) or told & _stems(turn) else "off_topic"
+
+
+def _stems(text: str) -> set[str]:
+    """First letters of the words that carry content: long enough, and none that a request begins with."""
+    said = {word.casefold() for word in words(text)} - _ASKING - _REQUESTS - _COMMON
+    return {word[:5] for word in said if len(word) >= 4}

@@ -38,7 +38,7 @@ class DialoguesConfig(StageConfig):
     user_max_tokens: int = Field(32, ge=1)
     user_temperature: float = Field(0.7, ge=0)
     user_top_p: float = Field(0.9, gt=0, le=1)
-    user_samples: int = Field(2, ge=1)
+    user_samples: int = Field(3, ge=1)
     """Drafts of each user turn; the first that is a user's turn is taken."""
     reward_threshold: float | None = None
     """Dialogues with a smaller reward are dropped (the paper gives no value)."""
