@@ -73,10 +73,10 @@ class PromptsConfig(StageConfig):
     """Prompts wanted by family; a family is a module under tasks/prompts/."""
     per_call: int = Field(3, ge=1)
     """Questions or tasks that one call asks for."""
-    oversample: float = Field(1.4, ge=1)
+    oversample: float = Field(1.8, ge=1)
     """Drafts asked for per prompt wanted: some are rejected."""
-    temperature: float = Field(0.8, ge=0)
-    top_p: float = Field(0.95, gt=0, le=1)
+    temperature: float = Field(0.6, ge=0)
+    top_p: float = Field(0.9, gt=0, le=1)
     max_tokens: int = Field(96, ge=16)
     """Most tokens of one call's answer."""
     convert_lists: bool = False
@@ -90,7 +90,7 @@ class PromptsConfig(StageConfig):
 
     @model_validator(mode="after")
     def _families_and_kinds(self) -> "PromptsConfig":
-        known = [path.stem for path in (_TASKS / "prompts").glob("*.yaml")]
+        known = {path.stem for path in (_TASKS / "prompts").glob("*.yaml") if path.with_suffix(".py").exists()}
         if unknown := [family for family in self.families if family not in known]:
             raise ValueError(f"no prompt family {unknown}; families: {', '.join(sorted(known))}")
         if not self.families:
