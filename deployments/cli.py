@@ -6,6 +6,7 @@ traceback. With `--json` a command that prints data prints one JSON document on 
 
 import importlib
 import json
+import os
 import sys
 import traceback
 from typing import Any
@@ -74,9 +75,24 @@ def report_error(error: RatchetError, arguments: list[str]) -> int:
     return error.exit_code
 
 
+def quiet_libraries() -> None:
+    """What Prefect and MLflow read when they are imported: no telemetry, their logs to the servers, not the screen."""
+    defaults = {
+        "DO_NOT_TRACK": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: run a command, and end with its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    quiet_libraries()
     try:
         code = cli.main(args=arguments, prog_name="ratchet", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

@@ -1,10 +1,8 @@
 """Servers for one command: those that are configured, those that `ratchet up` left running, or embedded ones."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from infra.lock import workspace_lock
 from infra.settings import Settings
@@ -29,11 +27,12 @@ def session(settings: Settings, say: Status) -> Iterator[Session]:
     """Servers for the block; the embedded ones end with it (and with this process, however it ends)."""
     workspace = settings.workspace
     stack = Stack(workspace)
-    running = stack.running()
+    status = stack.status()
+    running = status.endpoints if status.mode == "up" else Endpoints()
     with ExitStack() as cleanup:
-        prefect = settings.prefect_api_url or (running.prefect_api_url if running else None)
-        mlflow = settings.mlflow_tracking_uri or (running.mlflow_tracking_uri if running else None)
-        ray = settings.ray_address or (running.ray_address if running else None)
+        prefect = settings.prefect_api_url or running.prefect_api_url
+        mlflow = settings.mlflow_tracking_uri or running.mlflow_tracking_uri
+        ray = settings.ray_address or running.ray_address
         missing = {name for name, url in (("prefect", prefect), ("mlflow", mlflow)) if url is None}
         if missing or ray is None:
             cleanup.enter_context(workspace_lock(workspace))
@@ -42,28 +41,12 @@ def session(settings: Settings, say: Status) -> Iterator[Session]:
             say(f"starting {' and '.join(sorted(missing))} in {workspace}")
             started = stack.start(missing)
             prefect, mlflow = prefect or started.prefect_api_url, mlflow or started.mlflow_tracking_uri
-        configure(prefect, workspace)
         cluster = lambda: ray or start_ray(stack, say)  # noqa: E731 (one expression, named for its reader)
         yield Session(settings, str(prefect), str(mlflow), cluster, embedded=bool(missing or ray is None))
 
 
 def start_ray(stack: Stack, say: Status) -> str:
     """The embedded Ray's job server, started once."""
-    endpoints: Endpoints | None = stack.endpoints
-    if endpoints is None or endpoints.ray_address is None:
+    if stack.endpoints.ray_address is None:
         say("starting ray")
-        endpoints = stack.start({"ray"})
-    return str(endpoints.ray_address)
-
-
-def configure(prefect_api_url: str | None, workspace: Path) -> None:
-    """What Prefect and MLflow read from the environment; set before either is imported."""
-    os.environ.update(
-        PREFECT_API_URL=str(prefect_api_url),
-        PREFECT_HOME=str(workspace / "prefect"),
-        PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW="ignore",
-        PREFECT_LOGGING_LEVEL="WARNING",
-        DO_NOT_TRACK="1",
-        MLFLOW_HTTP_REQUEST_MAX_RETRIES="3",
-        RATCHET_WORKSPACE=str(workspace),
-    )
+    return str(stack.start({"ray"}).ray_address)

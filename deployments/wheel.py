@@ -6,6 +6,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
 from deployments.references import resolve
 from deployments.session import Session
 from flows.bookkeeping import BOOK, Book, lineage_of
@@ -16,8 +18,8 @@ from flows.steps import make_step
 from infra.artifacts import Artifact
 from infra.errors import InputError, StoreError
 from infra.records import Records
+from infra.services import cores
 from infra.settings import Settings
-from infra.stack import cores
 from infra.storage import Storage
 from infra.tracking import Tracker
 from tasks.configs.plan import Plan
@@ -70,9 +72,9 @@ def turn_wheel(plan: Plan, session: Session, iterations: int | None, command: Se
         iterations = 1 + len(Records(Storage.open(settings.store), project, lineage).all("verdict"))
     token = BOOK.set(book)
     try:
-        flywheel.with_options(flow_run_name=f"{project} · {time.strftime('%Y-%m-%d %H:%M')}")(
-            plan, sources.generator, sources.base, iterations
-        )
+        with temporary_settings({PREFECT_API_URL: session.prefect_api_url}):
+            run = flywheel.with_options(flow_run_name=f"{project} · {time.strftime('%Y-%m-%d %H:%M')}")
+            run(plan, sources.generator, sources.base, iterations)
     finally:
         BOOK.reset(token)
     return book

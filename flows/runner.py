@@ -19,6 +19,7 @@ from flows.events import Event, publish
 from flows.steps import Step, job_id
 from infra import errors
 from infra.jobs import Finished, JobRequest, Line, Structured, connect, follow, stop, submit
+from infra.manifest import MANIFEST
 from infra.storage import Storage
 from infra.tracking import StageRun, Tracker
 
@@ -92,9 +93,9 @@ class JobRunner:
                 stop(client, submission)
 
     def _is_ready(self, step: Step) -> bool:
-        if not step.artifact.has_manifest():
-            return False
         bad = step.artifact.check()
+        if bad == [(MANIFEST, "missing")]:
+            return False
         for name, reason in bad:
             publish(Event("line", step.label, {"text": f"{step.artifact.uri}/{name}: {reason}; making it again"}))
         if bad:
@@ -126,7 +127,12 @@ class JobRunner:
             entrypoint=f"exec {sys.executable} -P -m tasks.job {self.store}#{key}",
             cpus=cpus,
             gpus=max(step.config.resources.gpus for step in steps),
-            env={"OMP_NUM_THREADS": str(cpus), "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"},
+            env={
+                "OMP_NUM_THREADS": str(cpus),
+                "OMP_WAIT_POLICY": "PASSIVE",
+                "TOKENIZERS_PARALLELISM": "false",
+                "RATCHET_WORKSPACE": str(self.site.workspace.absolute()),
+            },
             metadata={"job": job, "owner": f"pid {os.getpid()}"},
         )
 

@@ -16,10 +16,11 @@ from infra.artifacts import Artifact
 from infra.errors import EmptyDataset
 from infra.output import Outcome, Output
 from models.engine import SamplingParams
+from tasks.answer_checks import runs_in_circles, whole_sentences
 from tasks.configs.attributes import QUESTIONS_FILE, AttributesConfig
 from tasks.damage import OPERATORS, Answer, damaged, labels_of
 from tasks.generation import Ask, Writer, licence_of, open_engine, write_shards
-from tasks.prompts.sentences import sentences, words
+from tasks.prompts.sentences import words
 from tasks.rows import ATTRIBUTE, make_row, row_id, row_seed
 from tasks.sources.helpsteer2 import read_helpsteer2
 
@@ -53,10 +54,10 @@ def run(config: AttributesConfig, output: Output, generator: Artifact | None = N
 def outcome(config: AttributesConfig, rows: Sequence[Row], metrics: dict[str, float]) -> Outcome:
     """Counts of questions; a question without a usable answer is dropped."""
     used = len({row["prompt"][0]["content"] for row in rows})
-    counts = {"in": config.prompts, "kept": used, "dropped:short_answer": config.prompts - used}
+    counts = {"in": config.prompts, "kept": used, "dropped:unusable_answer": config.prompts - used}
     if used < 2:
         raise EmptyDataset(
-            f"{used} of {config.prompts} questions have an answer of at least {MIN_WORDS} words",
+            f"{used} of {config.prompts} questions have a usable answer: {MIN_WORDS} words or more, not in circles",
             "raise attributes.max_tokens, or give HelpSteer2's rows in attributes.helpsteer2",
         )
     result = {"source": config.source, "questions": used, "licences": sorted({row["licence"] or "" for row in rows})}
@@ -75,10 +76,10 @@ def damaged_rows(
     params = SamplingParams(temperature=config.temperature, max_tokens=config.max_tokens)
     prompts = [[{"role": "user", "content": question}] for _, question in shard]
     results = writer.write([Ask(row_id(prompt), prompt, params) for prompt in prompts])
-    answers = [whole(result.text, result.finish_reason) for result in results]
+    answers = [usable(result.text, result.finish_reason) for result in results]
     rows: list[Row] = []
     for place, (turn, question) in enumerate(shard):
-        if len(words(answers[place])) >= MIN_WORDS:
+        if answers[place]:
             rng = Random(row_seed(writer.output.fingerprint, question))
             answer = Answer(answers[place], answers[(place + 1) % len(answers)])
             copies = damaged(answer, config.rows_per_prompt - 1, turn * (config.rows_per_prompt - 1), rng)
@@ -86,10 +87,10 @@ def damaged_rows(
     return rows
 
 
-def whole(text: str, finish_reason: str) -> str:
-    """An answer without the last sentence where the token limit cut it off."""
-    parts = sentences(text)
-    return " ".join(parts[:-1]) if finish_reason == "length" else text.strip()
+def usable(text: str, finish_reason: str) -> str:
+    """An answer that may count as undamaged, whole sentences only; "" for a short one or one that runs in circles."""
+    text = whole_sentences(text) if finish_reason == "length" else text.strip()
+    return text if len(words(text)) >= MIN_WORDS and not runs_in_circles(text) else ""
 
 
 def rows_of(

@@ -5,16 +5,17 @@ and training sees the prompt without the aid. Replay is the model's own best-rew
 could do stays. The share of synthetic rows is counted from the rows' own provenance, never assumed.
 """
 
-import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from infra.artifacts import Artifact
 from infra.errors import EmptyDataset, InputError
 from infra.output import Outcome, Output
+from tasks.answer_checks import runs_in_circles
 from tasks.configs.mix import MixConfig
-from tasks.rows import ATTRIBUTES, DIALOGUE, make_row, synthetic_share
+from tasks.rows import ATTRIBUTES, DIALOGUE, make_row, row_seed, synthetic_share
+from tasks.selection import draw
 
 Row = dict[str, Any]
 Source = Artifact | tuple[Artifact, ...] | None
@@ -35,14 +36,15 @@ def run(
     responses = rows_of(judged)
     dropped: Counter[str] = Counter()
     found = {
-        "dialogues": take_turns(rows_of(dialogues), config.max_dialogues, config.seed),
-        "verified": take_turns(verified(responses, dropped), config.max_verified, config.seed),
-        "human": take_turns(rows_of(human), config.max_human, config.seed),
+        "dialogues": draw(rows_of(dialogues), config.seed, config.max_dialogues),
+        "verified": draw(verified(responses, dropped), config.seed, config.max_verified),
+        "human": draw(rows_of(human), config.seed, config.max_human),
         "replay": replayable(responses, dropped),
-        "code": take_turns(rows_of(code), config.max_code, config.seed),
+        "code": draw(rows_of(code), config.seed, config.max_code),
     }
     parts = proportion(config, found)
-    mixed = shuffled([row for rows in parts.values() for row in rows], config.seed)
+    rows = [row for part in parts.values() for row in part]
+    mixed = sorted(rows, key=lambda row: row_seed(str(config.seed), row["id"]))
     total = sum(len(rows_of(source)) for source in (dialogues, judged, code, human))
     if not mixed:
         raise empty(total, dropped)
@@ -90,6 +92,8 @@ def verified(responses: Iterable[Row], dropped: Counter[str]) -> list[Row]:
     for row in sorted(responses, key=lambda row: (row["prompt_id"], bool(row["aid"]), row["sample"] or 0, row["id"])):
         if row["passed"] is False:
             dropped["failed"] += 1
+        elif row["passed"] and runs_in_circles(row["response"]):
+            dropped["runs_in_circles"] += 1
         elif row["passed"] and row["prompt_id"] in passing:
             dropped["second_answer"] += 1
         elif row["passed"]:
@@ -104,6 +108,8 @@ def replayable(responses: Iterable[Row], dropped: Counter[str]) -> list[Row]:
     for row in sorted(opened, key=lambda row: (-(row["reward"] or 0.0), row["id"])):
         if row["finish_reason"] != "stop" or not row["response"].strip():
             dropped["unfinished"] += 1
+        elif runs_in_circles(row["response"]):
+            dropped["runs_in_circles"] += 1
         elif row["prompt_id"] in best:
             dropped["second_answer"] += 1
         else:
@@ -137,17 +143,3 @@ def proportion(config: MixConfig, found: Mapping[str, list[Row]]) -> dict[str, l
         "replay": found["replay"][: round(whole * config.replay_share)],
         "code": found["code"][:code],
     }
-
-
-def take_turns(rows: Sequence[Row], limit: int, seed: int) -> list[Row]:
-    """At most `limit` rows, families in turn, each in an order drawn from the seed."""
-    families: defaultdict[str, list[Row]] = defaultdict(list)
-    for row in shuffled(rows, seed):
-        families[row["family"] or ""].append(row)
-    ranked = [(place, name, row) for name, members in families.items() for place, row in enumerate(members)]
-    return [row for _, _, row in sorted(ranked, key=lambda entry: entry[:2])][:limit]
-
-
-def shuffled(rows: Iterable[Row], seed: int) -> list[Row]:
-    """An order that depends on the rows' ids and the seed alone."""
-    return sorted(rows, key=lambda row: hashlib.sha256(f"{seed}/{row['id']}".encode()).digest())

@@ -19,9 +19,11 @@ from typing import Any
 from infra.artifacts import Artifact
 from infra.errors import EmptyDataset
 from infra.output import Outcome, Output
+from tasks.answer_checks import runs_in_circles
 from tasks.configs.judging import PreferencesConfig
 from tasks.judges.base import GROUND_TRUTH, JUDGES, LLM, REWARD_MODEL
 from tasks.rows import PREFERENCE, make_row, synthetic_share
+from tasks.selection import joined_licence
 
 Row = Mapping[str, Any]
 
@@ -31,6 +33,7 @@ REMEDIES = {
     "below_margin": "lower min_margin, or answer at a higher temperature",
     "single_answer": "ask for more samples in the responses stage",
     "too_similar": "raise max_similarity",
+    "runs_in_circles": "answer at another temperature, or with a larger model",
     "truncated": "raise the responses' max_tokens, or set allow_truncated",
     "over_limit": "raise max_pairs",
 }
@@ -63,7 +66,7 @@ def run(config: PreferencesConfig, output: Output, judged: Artifact) -> Outcome:
     dropped: Counter[str] = Counter()
     prompts = [group for prompt, group in by_prompt(rows) if part_of(prompt, config.parts) == config.part]
     drafts = [pair for group in prompts for pair in pairs_of(config, group, verdicts, scale, dropped)]
-    good = [pair for pair in drafts if passes(config, pair, dropped)]
+    good = [pair for pair in drafts if passes(config, pair, scale, dropped)]
     kept = take_turns(good, config.max_pairs, config.seed)
     dropped["over_limit"] = len(good) - len(kept)
     counts = {"in": len(kept) + sum(dropped.values()), "kept": len(kept)}
@@ -166,20 +169,25 @@ def llm_pairs(config: PreferencesConfig, group: Sequence[Row], verdicts: Iterabl
     ]
 
 
-def passes(config: PreferencesConfig, pair: Candidate, dropped: Counter[str]) -> bool:
+def passes(config: PreferencesConfig, pair: Candidate, scale: Scale, dropped: Counter[str]) -> bool:
     """Whether a pair is worth learning from; the reason is counted where it is not."""
-    reason = flaw(config, pair)
+    reason = flaw(config, pair, scale)
     if reason:
         dropped[reason] += 1
     return not reason
 
 
-def flaw(config: PreferencesConfig, pair: Candidate) -> str:
+def flaw(config: PreferencesConfig, pair: Candidate, scale: Scale) -> str:
+    """Why a pair is dropped, "" for a good one. The floor is the reward model's, for pairs that no truth decided."""
     chosen, rejected = pair.chosen["response"], pair.rejected["response"]
     if not chosen.strip() or not rejected.strip():
         return "no_text"
     if not config.allow_truncated and pair.chosen["finish_reason"] == "length" and not pair.chosen["aid"]:
         return "truncated"
+    if runs_in_circles(chosen):
+        return "runs_in_circles"
+    if pair.judge != GROUND_TRUTH and (pair.chosen["reward"] is None or pair.chosen["reward"] < scale.floor):
+        return "below_floor"
     limit = 1.0 if pair.judge == GROUND_TRUTH else config.max_similarity
     return "too_similar" if similarity(chosen, rejected) >= limit else ""
 
@@ -219,15 +227,10 @@ def preference_row(pair: Candidate) -> dict[str, Any]:
         "source": pair.chosen["source"],
         "synthetic": bool(pair.chosen["synthetic"] or pair.rejected["synthetic"]),
         "generator": pair.chosen["generator"],
-        "licence": _licence(pair),
+        "licence": joined_licence([pair.chosen["licence"], pair.rejected["licence"]]),
     }
     content = [pair.chosen["prompt"], chosen, rejected, pair.judge]
     return make_row(PREFERENCE, values, content, [pair.chosen["id"], pair.rejected["id"]])
-
-
-def _licence(pair: Candidate) -> str:
-    """Both answers' licences, joined where they differ."""
-    return " AND ".join(sorted({pair.chosen["licence"] or "", pair.rejected["licence"] or ""} - {""}))
 
 
 def statistics_of(pairs: Sequence[Candidate]) -> dict[str, float]:

@@ -14,9 +14,9 @@ class JudgingConfig(StageConfig):
     module: ClassVar[str] = "tasks.judge"
     kind: ClassVar[Kind] = "dataset"
 
-    llm_pairs: int = Field(16, ge=0)
+    llm_pairs: int = Field(12, ge=0)
     """Pairs of answers to open prompts that the LLM judges, each in both orders."""
-    llm_truth_pairs: int = Field(8, ge=0)
+    llm_truth_pairs: int = Field(6, ge=0)
     """Pairs with a ground-truth verdict that the LLM judges too, to measure it; they never become its verdicts."""
     min_margin: float = Field(0.0, ge=0)
     """Smallest difference of rewards that counts as the reward model's verdict in the agreement table."""
