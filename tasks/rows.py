@@ -84,7 +84,7 @@ def make_row(schema: pa.Schema, values: Mapping[str, Any], content: Any, parents
     unknown = set(values) - set(schema.names)
     if unknown:
         raise KeyError(f"no such column: {sorted(unknown)}; the schema has {schema.names}")
-    return {name: None for name in schema.names} | {"parents": parents} | dict(values) | {"id": row_id(content, parents)}
+    return dict.fromkeys(schema.names) | {"parents": parents} | dict(values) | {"id": row_id(content, parents)}
 
 
 def synthetic_share(rows: Iterable[Mapping[str, Any]]) -> float:

@@ -1,5 +1,6 @@
 """Which rows a stage works on, when it does not take all: seeded, and balanced over families."""
 
+import re
 from collections.abc import Iterable, Sequence
 from itertools import chain, zip_longest
 from typing import Any
@@ -31,4 +32,4 @@ def verifiable(prompt: Row) -> bool:
 
 def joined_licence(licences: Sequence[str | None]) -> str:
     """All licences that text carries from what it was made of, as one SPDX expression; "" where none is known."""
-    return " AND ".join(sorted({part for licence in licences if licence for part in licence.split(" AND ")}))
+    return " AND ".join(sorted({part for licence in licences if licence for part in re.split(" AND |, ", licence)}))

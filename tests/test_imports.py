@@ -17,7 +17,11 @@ MAY_IMPORT = {
 }
 OURS = set(MAY_IMPORT) | {"tests", "benchmarks"}
 FLOWS_MAY_TAKE = ("tasks.configs", "tasks.rows")
-FORBIDDEN_LIBRARIES = {"tasks": {"prefect", "mlflow"}, "models": {"prefect", "mlflow", "ray", "s3fs"}, "infra": {"prefect", "torch"}}
+FORBIDDEN_LIBRARIES = {
+    "tasks": {"prefect", "mlflow"},
+    "models": {"prefect", "mlflow", "ray", "s3fs"},
+    "infra": {"prefect", "torch"},
+}
 
 
 def imported(path: Path) -> list[tuple[str, int]]:

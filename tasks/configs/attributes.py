@@ -22,15 +22,15 @@ class AttributesConfig(StageConfig):
 
     helpsteer2: str = ""
     """File with HelpSteer2's rows (.jsonl, .jsonl.gz or .parquet), identified by its content; empty: procedural set."""
-    max_rows: int = Field(1_000_000, ge=1)
+    max_rows: int = Field(default=1_000_000, ge=1)
     """Most rows read from that file, from its beginning."""
-    prompts: int = Field(24, ge=2)
+    prompts: int = Field(default=24, ge=2)
     """Questions that the generator answers for the procedural set."""
-    rows_per_prompt: int = Field(4, ge=2, le=10)
+    rows_per_prompt: int = Field(default=4, ge=2, le=10)
     """The answer itself and its damaged copies: several per prompt, so that the accuracy on pairs can be measured."""
-    max_tokens: int = Field(160, ge=16)
-    temperature: float = Field(0.0, ge=0)
-    shard_prompts: int = Field(32, ge=2)
+    max_tokens: int = Field(default=160, ge=16)
+    temperature: float = Field(default=0.0, ge=0)
+    shard_prompts: int = Field(default=32, ge=2)
 
     @field_validator("prompts")
     @classmethod

@@ -16,17 +16,17 @@ class Config(BaseModel):
 class Resources(Config):
     """Where and how fast; never part of an artifact's identity."""
 
-    cpus: int = Field(0, ge=0)
+    cpus: int = Field(default=0, ge=0)
     """CPU cores reserved for the job, which is also torch's thread count; 0 takes all cores of the node."""
-    gpus: int = Field(0, ge=0)
+    gpus: int = Field(default=0, ge=0)
     """GPUs reserved for the job's driver."""
-    nodes: int = Field(1, ge=1)
-    tensor_parallel: int = Field(1, ge=1)
-    batch_rows: int = Field(64, ge=1)
+    nodes: int = Field(default=1, ge=1)
+    tensor_parallel: int = Field(default=1, ge=1)
+    batch_rows: int = Field(default=64, ge=1)
     """Rows that the generation engine holds at once."""
-    microbatch_tokens: int = Field(2048, ge=16)
+    microbatch_tokens: int = Field(default=2048, ge=16)
     """Most tokens in one packed forward and backward pass."""
-    checkpoint_every_s: float = Field(60.0, gt=0)
+    checkpoint_every_s: float = Field(default=60.0, gt=0)
     """Seconds between a training stage's own resume checkpoints."""
 
 

@@ -17,24 +17,24 @@ class CodeInstructConfig(StageConfig):
     stage: ClassVar[str] = "code_instruct"
     module: ClassVar[str] = "tasks.code_instruct"
 
-    colonies: int = Field(2, ge=1)
-    generations: int = Field(2, ge=1)
-    population: int = Field(14, ge=1)
+    colonies: int = Field(default=2, ge=1)
+    generations: int = Field(default=2, ge=1)
+    population: int = Field(default=14, ge=1)
     """Children that each colony draws in each generation."""
-    target: int = Field(24, ge=1)
+    target: int = Field(default=24, ge=1)
     """Most generated rows to keep, the fittest first; the hand-written seeds come on top."""
-    crossover_share: float = Field(0.5, ge=0, le=1)
+    crossover_share: float = Field(default=0.5, ge=0, le=1)
     """Probability that a child has several parents instead of one that mutates."""
-    instruction_temperature: float = Field(0.8, ge=0)
-    instruction_top_p: float = Field(0.95, gt=0, le=1)
-    instruction_max_tokens: int = Field(64, ge=1)
-    code_temperature: float = Field(0.4, ge=0)
-    code_top_p: float = Field(0.95, gt=0, le=1)
-    code_max_tokens: int = Field(160, ge=1)
-    fit_share: float = Field(0.6, gt=0, le=1)
+    instruction_temperature: float = Field(default=0.8, ge=0)
+    instruction_top_p: float = Field(default=0.95, gt=0, le=1)
+    instruction_max_tokens: int = Field(default=64, ge=1)
+    code_temperature: float = Field(default=0.4, ge=0)
+    code_top_p: float = Field(default=0.95, gt=0, le=1)
+    code_max_tokens: int = Field(default=160, ge=1)
+    fit_share: float = Field(default=0.6, gt=0, le=1)
     """Part of a colony's parsed children that survive, by the judge's log-odds of a pass. A small judge's odds lean to
     one side, so a rank is safer than a fixed threshold."""
-    similarity: float = Field(0.8, gt=0, le=1)
+    similarity: float = Field(default=0.8, gt=0, le=1)
     """Instructions whose words have this Jaccard similarity or more are duplicates."""
 
     def recipe(self) -> dict[str, Any]:

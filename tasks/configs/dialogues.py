@@ -17,11 +17,11 @@ class DialoguesConfig(StageConfig):
     stage: ClassVar[str] = "dialogues"
     module: ClassVar[str] = "tasks.dialogues"
 
-    rows: int = Field(24, ge=1)
+    rows: int = Field(default=24, ge=1)
     """Dialogues to begin; fewer are kept."""
-    turns: int = Field(3, ge=1)
+    turns: int = Field(default=3, ge=1)
     """User turns, the prompt being the first; each is followed by an answer (paper, section 3.2)."""
-    min_turns: int = Field(2, ge=1)
+    min_turns: int = Field(default=2, ge=1)
     """A dialogue that breaks off earlier than `turns` is kept from this many turns on."""
     families: tuple[str, ...] = ()
     """Prompt families that open dialogues; none named takes all that suit `asking`."""
@@ -32,19 +32,19 @@ class DialoguesConfig(StageConfig):
     by ground truth; fits a procedural world. The first two leave prompts with a verifier out."""
     personas: tuple[str, ...] = ()
     """Names out of personas.yaml; none named takes all."""
-    max_tokens: int = Field(80, ge=1)
+    max_tokens: int = Field(default=80, ge=1)
     """Most tokens of an answer; one that runs into the limit is cut after its last whole sentence."""
-    temperature: float = Field(0.0, ge=0)
-    user_max_tokens: int = Field(32, ge=1)
-    user_temperature: float = Field(0.7, ge=0)
-    user_top_p: float = Field(0.9, gt=0, le=1)
-    user_samples: int = Field(3, ge=1)
+    temperature: float = Field(default=0.0, ge=0)
+    user_max_tokens: int = Field(default=32, ge=1)
+    user_temperature: float = Field(default=0.7, ge=0)
+    user_top_p: float = Field(default=0.9, gt=0, le=1)
+    user_samples: int = Field(default=3, ge=1)
     """Drafts of each user turn; the first that is a user's turn is taken."""
     reward_threshold: float | None = None
     """Dialogues with a smaller reward are dropped (the paper gives no value)."""
-    keep_share: float = Field(1.0, gt=0, le=1)
+    keep_share: float = Field(default=1.0, gt=0, le=1)
     """Best part of each shard's dialogues, by reward, that is kept."""
-    shard_rows: int = Field(32, ge=1)
+    shard_rows: int = Field(default=32, ge=1)
     """Dialogues of one shard; they are written turn by turn in one batch."""
 
     def recipe(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ class EvaluateConfig(StageConfig):
     """The development half serves tuning and the stage table; the gate half is opened by the gate only."""
     families: tuple[str, ...] = ()
     """Families to ask; empty for all."""
-    max_items: int = Field(1_000_000, ge=1)
+    max_items: int = Field(default=1_000_000, ge=1)
     """Most items asked, families taking turns in the order of the items' ids."""
-    max_tokens: int = Field(192, ge=1)
-    shard_items: int = Field(64, ge=1)
+    max_tokens: int = Field(default=192, ge=1)
+    shard_items: int = Field(default=64, ge=1)

@@ -17,7 +17,7 @@ class EvaluationSetConfig(StageConfig):
     stage: ClassVar[str] = "evaluation_set"
     module: ClassVar[str] = "tasks.evaluation_set"
 
-    seed: int = Field(0, ge=0, le=0)
+    seed: int = Field(default=0, ge=0, le=0)
     """Always 0: one evaluation set for all iterations and lineages."""
     dev: dict[str, NonNegativeInt] = {
         "instruction": 24,

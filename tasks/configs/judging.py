@@ -14,13 +14,13 @@ class JudgingConfig(StageConfig):
     module: ClassVar[str] = "tasks.judge"
     kind: ClassVar[Kind] = "dataset"
 
-    llm_pairs: int = Field(12, ge=0)
+    llm_pairs: int = Field(default=12, ge=0)
     """Pairs of answers to open prompts that the LLM judges, each in both orders."""
-    llm_truth_pairs: int = Field(6, ge=0)
+    llm_truth_pairs: int = Field(default=6, ge=0)
     """Pairs with a ground-truth verdict that the LLM judges too, to measure it; they never become its verdicts."""
-    min_margin: float = Field(0.0, ge=0)
+    min_margin: float = Field(default=0.0, ge=0)
     """Smallest difference of rewards that counts as the reward model's verdict in the agreement table."""
-    shard_rows: int = Field(64, ge=1)
+    shard_rows: int = Field(default=64, ge=1)
 
 
 class PreferencesConfig(StageConfig):
@@ -32,23 +32,23 @@ class PreferencesConfig(StageConfig):
 
     objective: Literal["dpo", "rpo"] = "dpo"
     """DPO wants good chosen answers (strict floor); RPO knows the gap and takes a milder one (paper, section 3.3.2)."""
-    chosen_floor: float = Field(0.5, ge=0, le=1)
+    chosen_floor: float = Field(default=0.5, ge=0, le=1)
     """Where no truth exists, the chosen answer's reward is at least this quantile of all open answers' rewards."""
-    min_margin: float = Field(0.25, ge=0)
+    min_margin: float = Field(default=0.25, ge=0)
     """Smallest gap of a pair that the reward model ranks, in standard deviations of the open answers' rewards."""
-    truth_gap: float = Field(2.0, gt=0)
+    truth_gap: float = Field(default=2.0, gt=0)
     """Reward gap given to pairs that ground truth or the LLM decided; the reward model's values are not used there."""
-    pairs_per_prompt: int = Field(1, ge=1)
-    max_pairs: int = Field(100_000, ge=1)
+    pairs_per_prompt: int = Field(default=1, ge=1)
+    max_pairs: int = Field(default=100_000, ge=1)
     """Families and judges take turns until this many pairs are taken."""
-    max_similarity: float = Field(0.9, gt=0, le=1)
+    max_similarity: float = Field(default=0.9, gt=0, le=1)
     """Pairs of a reward-model or LLM verdict whose answers share more than this part of their words are dropped."""
     allow_truncated: bool = False
     """Whether an answer that ran into its token limit may be chosen."""
-    part: int = Field(0, ge=0)
-    parts: int = Field(1, ge=1)
+    part: int = Field(default=0, ge=0)
+    parts: int = Field(default=1, ge=1)
     """Prompts are split into `parts` disjoint parts by their ids, and this set takes number `part`."""
-    shard_rows: int = Field(1024, ge=1)
+    shard_rows: int = Field(default=1024, ge=1)
 
     @model_validator(mode="after")
     def _part_exists(self) -> "PreferencesConfig":

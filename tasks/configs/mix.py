@@ -14,18 +14,18 @@ class DeduplicateConfig(StageConfig):
     module: ClassVar[str] = "tasks.deduplicate"
     kind: ClassVar[Kind] = "dataset"
 
-    similarity: float = Field(0.8, gt=0, le=1)
+    similarity: float = Field(default=0.8, gt=0, le=1)
     """Rows whose word shingles have this Jaccard similarity or more are near-duplicates; 1 keeps all but equal ones."""
-    shingle_words: int = Field(3, ge=1)
-    permutations: int = Field(128, ge=16)
+    shingle_words: int = Field(default=3, ge=1)
+    permutations: int = Field(default=128, ge=16)
     """MinHash permutations that find candidates; the similarity itself is then computed exactly."""
-    ngram_words: int = Field(8, ge=2)
+    ngram_words: int = Field(default=8, ge=2)
     """Length of the word sequences compared with evaluation items."""
-    overlap: float = Field(0.5, gt=0, le=1)
+    overlap: float = Field(default=0.5, gt=0, le=1)
     """A row is contaminated when this part of its n-grams is in one item, or of one item's n-grams in the row."""
-    template_items: int = Field(3, ge=2)
+    template_items: int = Field(default=3, ge=2)
     """N-grams found under this many item keys are the wording of a template and count for no item."""
-    shard_rows: int = Field(1024, ge=1)
+    shard_rows: int = Field(default=1024, ge=1)
 
 
 class MixConfig(StageConfig):
@@ -35,17 +35,17 @@ class MixConfig(StageConfig):
     module: ClassVar[str] = "tasks.mix"
     kind: ClassVar[Kind] = "dataset"
 
-    max_dialogues: int = Field(1_000_000, ge=0)
-    max_verified: int = Field(1_000_000, ge=0)
+    max_dialogues: int = Field(default=1_000_000, ge=0)
+    max_verified: int = Field(default=1_000_000, ge=0)
     """Most verified answers (one per prompt, the aid taken out of the prompt), families taking turns."""
-    max_human: int = Field(1_000_000, ge=0)
-    max_code: int = Field(1_000_000, ge=0)
+    max_human: int = Field(default=1_000_000, ge=0)
+    max_code: int = Field(default=1_000_000, ge=0)
     """Most code rows; together with code_share = 1 the size of a code set."""
-    replay_share: float = Field(0.1, ge=0, lt=1)
+    replay_share: float = Field(default=0.1, ge=0, lt=1)
     """Part of the whole set that replays the model's own best-rewarded ordinary answers."""
-    code_share: float = Field(0.02, ge=0, le=1)
+    code_share: float = Field(default=0.02, ge=0, le=1)
     """Part of the whole set that are code rows, at least one (paper, section 3.3.1: 2 %); 1 makes a code-only set."""
-    shard_rows: int = Field(1024, ge=1)
+    shard_rows: int = Field(default=1024, ge=1)
 
     @model_validator(mode="after")
     def _room_for_the_rest(self) -> "MixConfig":

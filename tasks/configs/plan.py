@@ -66,7 +66,7 @@ class Plan(Config):
     """Model reference of the first generator; empty where `pretraining` makes it."""
     base: str = ""
     """Model reference of the checkpoint to align; empty where `pretraining` makes it."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     salt: str = ""
     """Set by `--fresh`: another lineage from the same settings."""
     notes: tuple[str, ...] = ()

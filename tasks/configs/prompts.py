@@ -42,16 +42,16 @@ class TopicsConfig(StageConfig):
     stage: ClassVar[str] = "topics"
     module: ClassVar[str] = "tasks.topics"
 
-    n_macro: int = Field(6, ge=0)
+    n_macro: int = Field(default=6, ge=0)
     """Macro topics to ask the generator for; 0 asks it for none."""
-    n_sub: int = Field(5, ge=0)
+    n_sub: int = Field(default=5, ge=0)
     """Subtopics to ask for under each macro topic."""
     curated: bool = True
     """Merge with the list that ships with the project."""
-    target: int = Field(60, ge=1)
+    target: int = Field(default=60, ge=1)
     """Topics to keep: the generator's first, then curated ones in a seeded order. The paper has 3,000."""
-    temperature: float = Field(0.7, ge=0)
-    top_p: float = Field(0.9, gt=0, le=1)
+    temperature: float = Field(default=0.7, ge=0)
+    top_p: float = Field(default=0.9, gt=0, le=1)
 
     @model_validator(mode="after")
     def _has_a_source(self) -> "TopicsConfig":
@@ -71,13 +71,13 @@ class PromptsConfig(StageConfig):
 
     families: dict[str, PositiveInt] = {"open_qa": 30, "writing": 16, "maths": 16, "instruction": 48}
     """Prompts wanted by family; a family is a module under tasks/prompts/."""
-    per_call: int = Field(3, ge=1)
+    per_call: int = Field(default=3, ge=1)
     """Questions or tasks that one call asks for."""
-    oversample: float = Field(1.8, ge=1)
+    oversample: float = Field(default=1.8, ge=1)
     """Drafts asked for per prompt wanted: some are rejected."""
-    temperature: float = Field(0.6, ge=0)
-    top_p: float = Field(0.9, gt=0, le=1)
-    max_tokens: int = Field(96, ge=16)
+    temperature: float = Field(default=0.6, ge=0)
+    top_p: float = Field(default=0.9, gt=0, le=1)
+    max_tokens: int = Field(default=96, ge=16)
     """Most tokens of one call's answer."""
     convert_lists: bool = False
     """Where an answer is no list, ask the generator to turn it into YAML (the paper's second call)."""
@@ -85,7 +85,7 @@ class PromptsConfig(StageConfig):
     """Verifiable instructions to train on, in equal shares."""
     held_out_kinds: tuple[str, ...] = HELD_OUT_KINDS
     """Kinds that no prompt may have, as in the evaluation set."""
-    shard_rows: int = Field(256, ge=1)
+    shard_rows: int = Field(default=256, ge=1)
     """Prompts wanted per shard: what is lost at most when the stage is killed."""
 
     @model_validator(mode="after")

@@ -26,6 +26,16 @@ class Responder(Config):
     """Answers to any other prompt."""
     max_tokens: int = Field(default=64, ge=1)
 
+    @model_validator(mode="after")
+    def _samples_differ(self) -> "Responder":
+        most = max(self.samples, self.open_samples)
+        if not most or (self.temperature == 0 and most > 1):
+            raise ValueError(
+                f"responder {self.label!r} gives {self.samples} and {self.open_samples} samples at temperature "
+                f"{self.temperature}: give at least one, and more than one only above temperature 0, where they differ"
+            )
+        return self
+
 
 class ResponsesConfig(StageConfig):
     """Several answers to each prompt, from at least two responders, so that there is something to choose from."""
@@ -37,14 +47,14 @@ class ResponsesConfig(StageConfig):
         Responder(label="generator greedy", open_samples=1),
         Responder(label="generator warm", temperature=0.8, top_p=0.95, samples=2, open_samples=2),
     )
-    max_per_family: int = Field(0, ge=0)
+    max_per_family: int = Field(default=0, ge=0)
     """Prompts of each family to answer; 0 takes all."""
     aids: tuple[Aid, ...] = ("repair", "few_shot", "prefill")
     """Tried in order where no plain answer passes; the stored prompt never shows them. "repair" changes an answer by
     code, "few_shot" shows answers of the same kind that passed, "prefill" begins the answer."""
-    shots: int = Field(2, ge=1)
+    shots: int = Field(default=2, ge=1)
     """Examples of the "few_shot" aid."""
-    shard_rows: int = Field(64, ge=1)
+    shard_rows: int = Field(default=64, ge=1)
     """Prompts of one shard; all their answers are generated in one batch."""
 
     @model_validator(mode="after")

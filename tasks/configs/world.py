@@ -13,10 +13,10 @@ class DocumentsConfig(StageConfig):
     stage: ClassVar[str] = "world-documents"
     module: ClassVar[str] = "tasks.world.documents"
 
-    documents: int = Field(20_000, ge=1)
+    documents: int = Field(default=20_000, ge=1)
     weights: dict[str, float] = {}
     """Share of each question family against the others, 1 where none is given (the continued phase up-weights)."""
-    shard_rows: int = Field(10_000, ge=1)
+    shard_rows: int = Field(default=10_000, ge=1)
 
 
 class TokenizerConfig(StageConfig):
@@ -33,8 +33,8 @@ class HumanRowsConfig(StageConfig):
     stage: ClassVar[str] = "world-human"
     module: ClassVar[str] = "tasks.world.human"
 
-    answers: int = Field(36, ge=1)
-    questions: int = Field(36, ge=1)
+    answers: int = Field(default=36, ge=1)
+    questions: int = Field(default=36, ge=1)
 
 
 class WorldItemsConfig(StageConfig):
@@ -43,9 +43,9 @@ class WorldItemsConfig(StageConfig):
     stage: ClassVar[str] = "world-items"
     module: ClassVar[str] = "tasks.world.items"
 
-    dev: int = Field(60, ge=2)
-    gate: int = Field(300, ge=2)
-    open: int = Field(16, ge=0)
+    dev: int = Field(default=60, ge=2)
+    gate: int = Field(default=300, ge=2)
+    open: int = Field(default=16, ge=0)
     """Open items of each half, judged by the reward model only."""
 
 
@@ -55,10 +55,10 @@ class WorldPromptsConfig(StageConfig):
     stage: ClassVar[str] = "world-prompts"
     module: ClassVar[str] = "tasks.world.prompts"
 
-    asked: int = Field(360, ge=1)
+    asked: int = Field(default=360, ge=1)
     """Requests to the generator, the families taking turns."""
-    temperature: float = Field(1.0, ge=0)
-    max_tokens: int = Field(28, ge=4)
+    temperature: float = Field(default=1.0, ge=0)
+    max_tokens: int = Field(default=28, ge=4)
 
 
 class WorldAttributesConfig(StageConfig):
@@ -67,7 +67,7 @@ class WorldAttributesConfig(StageConfig):
     stage: ClassVar[str] = "world-attributes"
     module: ClassVar[str] = "tasks.world.attributes"
 
-    prompts: int = Field(150, ge=2)
+    prompts: int = Field(default=150, ge=2)
 
 
 class ShuffleAnswersConfig(StageConfig):

@@ -1,7 +1,7 @@
 """Calls of the generator from templates (YAML beside the code), and their answers.
 
-A template: {"user": text with {fields}, "shots": [[user, assistant], …] (examples), "start": the answer's first words, which the
-generator goes on from, "stop": texts that end the answer, "max_tokens": at most the stage's own}.
+A template: {"user": text with {fields}, "shots": [[user, assistant], …] (examples), "start": the first words of the answer,
+"stop": texts that end it, "max_tokens": at most the stage's own}. The generator goes on from "start".
 """
 
 from collections.abc import Mapping, Sequence

@@ -81,6 +81,10 @@ def seconds_until_quiet(target: Path) -> float:
     return changed
 
 
+def child_named(process: int, name: str) -> psutil.Process:
+    return next(each for each in psutil.Process(process).children(recursive=True) if each.name() == name)
+
+
 def wait_gone(workspace: Path) -> None:
     deadline = time.monotonic() + GONE_S
     while left := marked(stack_id(workspace)):
@@ -110,6 +114,7 @@ def test_kill_of_the_supervisor_takes_services_down_and_the_owner_can_go_on(work
     with Stack(workspace) as stack:
         first = stack.start({"mlflow"})
         processes = marked(stack_id(workspace))
+        processes[0].suspend()  # deaf to the signal that it gets when its parent dies, so the guard must do it
         os.kill(int(Stack(workspace).status().pid or 0), signal.SIGKILL)
         wait_gone(workspace)
         assert processes and not any(map(is_alive, processes))
@@ -155,7 +160,7 @@ def test_a_run_that_was_just_killed_does_not_hinder_the_next(workspace: Path) ->
 
 
 def test_kill_of_the_head_stops_the_writer_and_is_noticed(workspace: Path, tmp_path: Path) -> None:
-    """Without a supervisor, as on a cluster: only the driver's own watchdog can end it."""
+    """The raylet, the job's supervisor and Ray's own watcher live on, as on another node of a cluster."""
     service = make_service("ray", workspace, free_ports(1)[0])
     with service.log.open("ab") as log:
         head = subprocess.Popen(
@@ -179,10 +184,14 @@ def test_kill_of_the_head_stops_the_writer_and_is_noticed(workspace: Path, tmp_p
     follower = threading.Thread(target=watch)
     follower.start()
     time.sleep(1)
-    os.killpg(head.pid, signal.SIGKILL)  # head, GCS, raylet and dashboard; drivers have sessions of their own
+    raylet = child_named(head.pid, "raylet")
+    gcs = child_named(head.pid, "gcs_server")
+    head.kill()
+    gcs.kill()
     head.wait()
     assert seconds_until_quiet(target) < 15
-    follower.join(60)
+    assert is_alive(raylet), "nothing but the watchdog was to end the driver"
+    follower.join(90)
     assert len(ends) == 1 and isinstance(ends[0], ClusterLost), ends
     assert "no Ray head for 2" in ends[0].message and "ratchet up" in ends[0].remedy
 
@@ -197,8 +206,7 @@ def test_a_head_that_came_back_does_not_know_the_job(workspace: Path, tmp_path: 
         target = start_writer(client, tmp_path)
         while time.time() - psutil.Process(ray.pid).create_time() < 21:  # else it counts as one that cannot start
             time.sleep(0.5)
-        gcs = [child for child in psutil.Process(ray.pid).children(recursive=True) if "gcs_server" in child.name()]
-        gcs[0].kill()
+        child_named(ray.pid, "gcs_server").kill()
         with pytest.raises(ClusterLost):
             list(follow(client, "writer-a1"))
         assert seconds_until_quiet(target) == 0.0

@@ -85,7 +85,9 @@ CONFIG = AttributesConfig(prompts=3, rows_per_prompt=4, max_tokens=150, temperat
 
 def test_rows_of_one_question_stand_together_and_know_their_parent(run_stage, smollm_folder, put):
     generator = put("smollm", lambda output: output.write_folder(smollm_folder), kind="checkpoint")
-    config = CONFIG.model_copy(update={"prompts": 2, "max_tokens": 45, "temperature": 0.0, "resources": Resources(batch_rows=4)})
+    config = CONFIG.model_copy(
+        update={"prompts": 2, "max_tokens": 45, "temperature": 0.0, "resources": Resources(batch_rows=4)}
+    )
     artifact = run_stage(attributes.run, config, generator=generator)
     rows = artifact.rows()
     prompts = [row["prompt"][0]["content"] for row in rows]
