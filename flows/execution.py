@@ -92,7 +92,8 @@ class Job(Generic[P, R]):
     def __init__(self, function: Callable[P, R]) -> None:
         self.function = function
         name = function.__name__.replace("_", " ")
-        self.task: Any = task(function, name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)
+        make_task: Any = task  # its overloads know no ParamSpec
+        self.task: Any = make_task(function, name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return (self.function if RUNNER.get().dry else self.task)(*args, **kwargs)

@@ -21,6 +21,7 @@ def prepare(plan: Plan, generator: Source | None, base: Source | None) -> Founda
         generator, base, human = made.generator, made.base, made.human
     elif generator is None or base is None:
         raise ValueError(f"a plan without pretraining needs both models, found generator={generator} base={base}")
+    assert generator is not None and base is not None, (generator, base)
     first = generator if isinstance(generator, Artifact) else stages.import_model(generator, "import generator")
     start = base if isinstance(base, Artifact) else stages.import_model(base, "import base")
     judge = call(reward_model, plan, start, first)

@@ -7,7 +7,7 @@ side. An aid is one function here and its name in `AIDS`.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from models.engine import SamplingParams
@@ -42,13 +42,21 @@ class Helped:
     """Rows that it was made from, besides the prompt."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Case:
-    """A prompt that no plain answer passed."""
+    """A prompt without a good plain answer."""
 
     prompt: Row
-    failures: list[Row] = field(default_factory=list)
+    failures: Sequence[Row]
     """The model's own answers."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt with an answer that passed."""
+
+    prompt: Row
+    answer: str
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,8 @@ class Bench:
     writer: Writer
     params: SamplingParams
     shots: int
-    solved: Mapping[str, Sequence[Row]]
+    solved: dict[str, list[Example]]
+    """Grows as aids succeed."""
 
 
 def subject(prompt: Row) -> str:
@@ -90,13 +99,15 @@ def _first_repaired(case: Case, plain: str) -> Helped | None:
 def show_examples(bench: Bench, cases: Sequence[Case]) -> list[Helped | None]:
     """The prompt after answers to other prompts with the same subject that passed."""
     shown = [
-        [row for row in bench.solved.get(subject(case.prompt), ()) if row["prompt_id"] != case.prompt["id"]]
+        [one for one in bench.solved.get(subject(case.prompt), ()) if one.prompt["id"] != case.prompt["id"]]
         for case in cases
     ]
     asks = {
-        case.prompt["id"]: Ask(f"{case.prompt['id']}/few_shot", _examples(rows, bench.shots, case.prompt), bench.params)
-        for case, rows in zip(cases, shown, strict=True)
-        if rows
+        case.prompt["id"]: Ask(
+            f"{case.prompt['id']}/few_shot", _examples(examples, bench.shots, case.prompt), bench.params
+        )
+        for case, examples in zip(cases, shown, strict=True)
+        if examples
     }
     return _answers(bench, cases, asks, {})
 
@@ -129,6 +140,7 @@ def help_out(aids: Sequence[Aid], bench: Bench, cases: Sequence[Case]) -> dict[s
         for case, helped in zip(open_cases, AIDS[aid](bench, open_cases) if open_cases else (), strict=True):
             if helped and helped.finish_reason == "stop" and verify(case.prompt["verifier"], helped.text):
                 found[case.prompt["id"]] = aid, helped
+                bench.solved.setdefault(subject(case.prompt), []).append(Example(case.prompt, helped.text))
     return found
 
 
@@ -142,8 +154,8 @@ def _answers(
     ]
 
 
-def _examples(rows: Sequence[Row], shots: int, prompt: Row) -> list[dict[str, str]]:
-    turns = [[*row["prompt"], {"role": "assistant", "content": row["response"]}] for row in rows[:shots]]
+def _examples(solved: Sequence[Example], shots: int, prompt: Row) -> list[dict[str, str]]:
+    turns = [[*one.prompt["messages"], {"role": "assistant", "content": one.answer}] for one in solved[:shots]]
     return [message for turn in turns for message in turn] + list(prompt["messages"])
 
 

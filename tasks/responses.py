@@ -14,7 +14,7 @@ from infra.artifacts import Artifact
 from infra.errors import EmptyDataset, InputError
 from infra.output import Outcome, Output
 from models.engine import SamplingParams
-from tasks.aids import Bench, Case, Helped, help_out, subject
+from tasks.aids import Bench, Case, Example, Helped, help_out, subject
 from tasks.answer_checks import runs_in_circles
 from tasks.configs.responses import Aid, Responder, ResponsesConfig
 from tasks.generation import Ask, Writer, licence_of, open_engine
@@ -139,26 +139,19 @@ class Answering:
         """The first responder's model is helped where no plain answer can be learnt from."""
         first = self.config.responders[0]
         author = self.author_of[first.label]
-        solved: dict[str, list[Row]] = {}
+        solved: dict[str, list[Example]] = {}
         cases = []
         for prompt in filter(verifiable, prompts):
-            good = [row for row in plain[prompt["id"]] if teachable(row)]
+            own = plain[prompt["id"]]
+            good = [Example(prompt, row["response"]) for row in own if teachable(row)]
             solved.setdefault(subject(prompt), []).extend(good[:1])
             if not good:
-                cases.append(
-                    Case(prompt, [row for row in plain[prompt["id"]] if row["generator"] == author.fingerprint])
-                )
-        bench = Bench(author.writer, _params(first, 1), self.config.shots, solved)
-        rows = {}
-        found = help_out(self.config.aids, bench, cases)
-        for case in cases:
-            key = case.prompt["id"]
-            if key in found:
-                rows[key] = [_aided_row(case.prompt, author, first.label, *found[key])]
-                counts[f"aided:{found[key][0]}"] += 1
-            else:
-                counts[f"unsolved:{case.prompt['family']}"] += 1
-        return rows
+                cases.append(Case(prompt, [row for row in own if row["generator"] == author.fingerprint]))
+        found = help_out(self.config.aids, Bench(author.writer, _params(first, 1), self.config.shots, solved), cases)
+        counts.update(f"aided:{aid}" for aid, _ in found.values())
+        counts.update(f"unsolved:{case.prompt['family']}" for case in cases if case.prompt["id"] not in found)
+        by_id = {case.prompt["id"]: case.prompt for case in cases}
+        return {key: [_aided_row(by_id[key], author, first.label, *helped)] for key, helped in found.items()}
 
 
 def teachable(row: Row) -> bool:
@@ -189,12 +182,11 @@ def measure(prompts: Sequence[Row], rows: Sequence[Row]) -> Counter[str]:
 def summary(total: Mapping[str, int]) -> dict[str, dict[str, int]]:
     """The tallies as a table: row "family:…" or "kind:…", column what was counted."""
     table: dict[str, dict[str, int]] = {}
+    columns = ("prompts", "answers", "passed", "solved_plain", "solved")
     for name, count in sorted(total.items()):
         if "|" in name:
             row, column = name.split("|")
-            table.setdefault(row, {"prompts": 0, "answers": 0, "passed": 0, "solved_plain": 0, "solved": 0})[column] = (
-                count
-            )
+            table.setdefault(row, dict.fromkeys(columns, 0))[column] = count
     return table
 
 

@@ -46,7 +46,7 @@ RESPONSE = _schema(
     ("verifier", VERIFIER), ("response", pa.string()), ("responder", pa.string()), ("sample", pa.int32()),
     ("aid", pa.string()), ("finish_reason", pa.string()), ("passed", pa.bool_()), *_SCORES, ("reward", pa.float32()),
 )  # fmt: skip
-"""`passed`: ground truth's verdict, null where there is none. `aid`: how a passing answer was produced, "" for plain."""
+"""`passed`: ground truth's verdict, null for none. `aid`: how a passing answer was produced, "" for plain."""
 PREFERENCE = _schema(
     ("prompt_id", pa.string()), ("family", pa.string()), ("prompt", MESSAGES), ("chosen", MESSAGES),
     ("rejected", MESSAGES), ("chosen_reward", pa.float32()), ("rejected_reward", pa.float32()), ("judge", pa.string()),

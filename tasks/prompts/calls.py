@@ -1,6 +1,6 @@
 """Calls of the generator from templates (YAML beside the code), and their answers.
 
-A template: {"user": text with {fields}, "shots": [[user, assistant], …] (examples), "start": the first words of the answer,
+A template: {"user": text with {fields}, "shots": [[user, assistant], …] (examples), "start": first words of the answer,
 "stop": texts that end it, "max_tokens": at most the stage's own}. The generator goes on from "start".
 """
 
