@@ -132,7 +132,7 @@ def write_table(lines: list[tuple[str, int, float, float, float]]) -> str:
         f"{torch.get_num_threads()} torch threads, torch {torch.__version__}, fp32, SmolLM2-135M-Instruct; {ROWS} chat "
         f"prompts, limits 16–160 tokens, real stops, greedy. Load average at the end {os.getloadavg()[0]:.1f}.",
         "",
-        "| engine | useful tokens | seconds | useful tokens/s | beside ours | rows with our tokens | machine, GFLOP/s |",
+        "| engine | useful tokens | seconds | useful tokens/s | beside ours | rows with our tokens | machine, GFLOP/s |",  # noqa: E501
         "|---|---|---|---|---|---|---|",
     ]
     best = lines[0][1] / lines[0][2]
