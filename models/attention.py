@@ -4,6 +4,7 @@ B = rows, T = tokens of a row, H = query heads, K = key/value heads, d = dimensi
 """
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Protocol
 
 import torch
@@ -41,7 +42,8 @@ class CausalAttention:
 class PackedAttention:
     """One row holds several documents end to end; none sees another.
 
-    Each document is attended to on its own, so its numbers do not depend on its neighbours at all.
+    Each document is attended to on its own, so its numbers do not depend on its neighbours at all. Neighbours of one
+    length are attended to in one call, as rows of a batch.
     """
 
     def __init__(self, lengths: Sequence[int]) -> None:
@@ -49,6 +51,7 @@ class PackedAttention:
         if not lengths or min(lengths) < 1:
             raise ValueError(f"document lengths are {list(lengths)}; expected at least one, each at least 1 token")
         self.lengths = list(lengths)
+        self.runs = [(length, len([*run])) for length, run in groupby(lengths)]
 
     def positions_BT(self, device: torch.device | str = "cpu") -> Tensor:
         """Positions that start again at 0 in every document, of shape [1, T]."""
@@ -60,5 +63,10 @@ class PackedAttention:
                 f"a batch of {tuple(query_BTHd.shape[:2])} rows x tokens does not hold documents of {self.lengths} "
                 f"tokens; expected (1, {sum(self.lengths)})"
             )
-        documents = (tensor.split(self.lengths, dim=1) for tensor in (query_BTHd, key_BTKd, value_BTKd))
-        return torch.cat([causal_attention(*document) for document in zip(*documents, strict=True)], dim=1)
+        sizes = [length * count for length, count in self.runs]
+        parts = zip(*(tensor[0].split(sizes) for tensor in (query_BTHd, key_BTKd, value_BTKd)), strict=True)
+        attended = [
+            causal_attention(*(tensor.unflatten(0, (count, length)) for tensor in part)).flatten(0, 1)
+            for part, (length, count) in zip(parts, self.runs, strict=True)
+        ]
+        return torch.cat(attended)[None]

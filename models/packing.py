@@ -24,7 +24,8 @@ from models.attention import Attend, PackedAttention, causal_attention
 
 
 def pack(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Put items of the given lengths into bins of at most `budget`, first-fit-decreasing; returns indices by bin.
+    """Put items of the given lengths into bins of at most `budget`, first-fit-decreasing; returns indices by bin,
+    the longest first, so that equal lengths stand together.
 
     Deterministic: equal lengths keep their order. An item above the budget gets a bin of its own.
     """
@@ -40,7 +41,7 @@ def pack(lengths: Sequence[int], budget: int) -> list[list[int]]:
         else:
             bins[fitting].append(index)
             room[fitting] -= lengths[index]
-    return [sorted(members) for members in bins]
+    return bins
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,9 @@ def _among(
     # With top_k the mass that top_p is a share of is that of the top_k tokens.
     mass_R = torch.where(top_k_R <= candidates, ends_RC[:, -1], 1.0)
     needed_R = top_p_R * mass_R
-    enough_R = (ends_RC[:, -1] >= needed_R) & ((top_p_R < 1) | (top_k_R <= candidates))
+    # A top_k beyond the candidates needs the whole vocabulary: the mass of its tokens is not known before.
+    unlimited_R = (top_k_R >= probabilities_RV.shape[1]) & (top_p_R < 1)
+    enough_R = (top_k_R <= candidates) | (unlimited_R & (ends_RC[:, -1] >= needed_R))
     if candidates == probabilities_RV.shape[1]:
         enough_R = torch.ones_like(enough_R)
     kept_RC = within_RC * (ends_RC - within_RC < needed_R[:, None])

@@ -54,7 +54,7 @@ def test_every_item_is_packed_once_within_the_budget(lengths, budget):
 
 
 def test_first_fit_decreasing():
-    assert pack([3, 5, 2, 4, 6], 8) == [[2, 4], [0, 1], [3]]
+    assert pack([3, 5, 2, 4, 6], 8) == [[4, 2], [1, 0], [3]]
     assert pack([], 8) == []
     with pytest.raises(ValueError, match="budget is 0"):
         pack([1], 0)
