@@ -1,14 +1,11 @@
 """Settings of Genetic Instruct: coding instructions that mutate, cross over and survive by fitness (paper, 3.3.1)."""
 
-import hashlib
-from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from tasks.configs.base import StageConfig
-
-SEEDS_FILE = Path(__file__).parent.parent / "code_seeds.yaml"
+from tasks.configs.prompts import data_digest
 
 
 class CodeInstructConfig(StageConfig):
@@ -25,17 +22,20 @@ class CodeInstructConfig(StageConfig):
     """Most generated rows to keep, the fittest first; the hand-written seeds come on top."""
     crossover_share: float = Field(default=0.5, ge=0, le=1)
     """Probability that a child has several parents instead of one that mutates."""
+    crossover_parents: int = Field(default=2, ge=2)
+    """Parents of a child that is no mutation."""
     instruction_temperature: float = Field(default=0.8, ge=0)
     instruction_top_p: float = Field(default=0.95, gt=0, le=1)
-    instruction_max_tokens: int = Field(default=64, ge=1)
+    instruction_max_tokens: int = Field(default=48, ge=1)
     code_temperature: float = Field(default=0.4, ge=0)
     code_top_p: float = Field(default=0.95, gt=0, le=1)
-    code_max_tokens: int = Field(default=160, ge=1)
+    code_max_tokens: int = Field(default=128, ge=1)
     fit_share: float = Field(default=0.6, gt=0, le=1)
     """Part of a colony's parsed children that survive, by the judge's log-odds of a pass. A small judge's odds lean to
     one side, so a rank is safer than a fixed threshold."""
-    similarity: float = Field(default=0.8, gt=0, le=1)
-    """Instructions whose words have this Jaccard similarity or more are duplicates."""
+    similarity: float = Field(default=0.7, gt=0, le=1)
+    """Instructions whose sequences of three words have this Jaccard similarity or more are duplicates."""
+    shard_rows: int = Field(default=1024, ge=1)
 
     def recipe(self) -> dict[str, Any]:
-        return super().recipe() | {"data": hashlib.sha256(SEEDS_FILE.read_bytes()).hexdigest()[:32]}
+        return super().recipe() | {"data": data_digest("code_seeds.yaml", "code_instruct.yaml")}
