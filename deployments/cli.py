@@ -25,9 +25,9 @@ COMMANDS = {
     "deploy": ("deploy", "Register Prefect deployments with their schedules."),
     "models": ("models", "List the registered models and their aliases."),
     "rollback": ("models", "Go back to the previous generator."),
-    "export": ("models", "Write a model as a Hugging Face folder."),
-    "import": ("models", "Bring a Hugging Face folder or a GGUF file into the store and the registry."),
-    "data": ("data", "Look at artifacts: ls, show, verify."),
+    "export": ("transfer", "Write a model as a Hugging Face folder."),
+    "import": ("transfer", "Bring a Hugging Face folder or a GGUF file into the store and the registry."),
+    "data": ("data", "Look at artifacts: ls, show, trace, verify."),
     "eval": ("inference", "Examine a model on the evaluation set."),
     "chat": ("inference", "Talk to a model."),
     "reward": ("inference", "Score conversations with the reward model."),
@@ -81,6 +81,7 @@ def quiet_libraries() -> None:
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -98,6 +99,9 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(code if isinstance(code, int) else 0)
     except RatchetError as error:
         sys.exit(report_error(error, arguments))
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        sys.exit(2)
     except click.UsageError as error:
         hint = f"see `{error.ctx.command_path} --help`" if error.ctx else "see `ratchet --help`"
         sys.exit(report_error(InputError(error.format_message(), hint), arguments))

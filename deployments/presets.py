@@ -1,11 +1,11 @@
 """Presets: Python functions that return a whole plan. A variant is a small edit of another one."""
 
 from collections.abc import Callable
-from typing import Any
 
+from deployments.presets_cluster import h100_node, nemotron_4_340b
+from deployments.scale import scaled
 from infra.offline_model import offline_model_path
 from tasks.configs.attributes import AttributesConfig
-from tasks.configs.base import Resources
 from tasks.configs.code_instruct import CodeInstructConfig
 from tasks.configs.dialogues import DialoguesConfig
 from tasks.configs.evaluate import EvaluateConfig
@@ -35,16 +35,11 @@ from tasks.configs.world import (
 )
 
 
-def scaled(count: int, scale: float) -> int:
-    """Rows or steps at a scale; never fewer than one."""
-    return max(1, round(count * scale))
-
-
 def tiny(scale: float = 1.0) -> Plan:
     """The Nemotron architecture from nothing, in a procedural world with ground truth: minutes on two cores."""
-    sft = SFTConfig(learning_rate=2e-3, epochs=6, global_batch_size=16, max_tokens=128)
+    sft = SFTConfig(learning_rate=1e-3, epochs=12, global_batch_size=16, max_tokens=128)
     rpo = PreferenceTuningConfig(
-        objective="rpo", beta=0.2, eta="auto", sft_weight=0.05, learning_rate=2e-4, steps=scaled(12, scale),
+        objective="rpo", beta=0.2, eta="auto", sft_weight=0.05, learning_rate=1e-4, steps=scaled(12, scale),
         global_batch_size=16, max_tokens=128,
     )  # fmt: skip
     return Plan(
@@ -60,12 +55,12 @@ def tiny(scale: float = 1.0) -> Plan:
                 documents=40_000, seed=1, weights={"sums": 2.0, "sort": 2.0, "reverse": 2.0, "lookup": 2.0}
             ),
             tokenizer=TokenizerConfig(),
-            human_rows=HumanRowsConfig(),
+            human_rows=HumanRowsConfig(answers=80, questions=40),
             main=PretrainConfig(
                 model=ModelShape(max_positions=256),
                 learning_rate=5e-3,
                 warmup_steps=100,
-                steps=scaled(420, scale),
+                steps=scaled(320, scale),
                 tokens_per_step=2304,
                 max_tokens=128,
             ),
@@ -83,7 +78,7 @@ def tiny(scale: float = 1.0) -> Plan:
         attributes=WorldAttributesConfig(),
         reward_model=RewardModelConfig(max_tokens=128),
         topics=None,
-        prompts=WorldPromptsConfig(asked=scaled(480, scale)),
+        prompts=WorldPromptsConfig(asked=scaled(1200, scale)),
         deduplicate=DeduplicateConfig(similarity=1.0),
         dialogues=DialoguesConfig(
             rows=scaled(64, scale), turns=2, min_turns=1, asking="prompts", max_tokens=16, shard_rows=64
@@ -159,30 +154,10 @@ def smollm_full(scale: float = 1.0) -> Plan:
     return smollm(10 * scale).model_copy(update={"preset": "smollm_full"})
 
 
-def on_gpus(plan: Plan, preset: str, generator: str, base: str, resources: Resources) -> Plan:
-    """`plan` for other models, with `resources` in every stage."""
-    values = plan.model_dump() | {"preset": preset, "generator": generator, "base": base, "notes": ()}
-    return Plan.model_validate(with_resources(values, resources.model_dump()))
-
-
-def with_resources(values: Any, resources: dict[str, Any]) -> Any:
-    """The same tree of plain values with every stage's resources replaced."""
-    if isinstance(values, dict):
-        return {k: resources if k == "resources" else with_resources(v, resources) for k, v in values.items()}
-    return [with_resources(item, resources) for item in values] if isinstance(values, list | tuple) else values
-
-
-def h100_node(scale: float = 1.0) -> Plan:
-    """One node of eight H100: an 8 B model that improves itself, then the paper's order of training."""
-    return on_gpus(
-        smollm(400 * scale), "h100_node", "hf:meta-llama/Llama-3.1-8B-Instruct", "hf:meta-llama/Llama-3.1-8B",
-        Resources(gpus=8, tensor_parallel=8, cpus=64, batch_rows=512, microbatch_tokens=32_768),
-    )  # fmt: skip
-
-
 PRESETS: dict[str, Callable[[float], Plan]] = {
     "smollm": smollm,
     "smollm_full": smollm_full,
     "tiny": tiny,
     "h100_node": h100_node,
+    "nemotron_4_340b": nemotron_4_340b,
 }

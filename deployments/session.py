@@ -45,6 +45,21 @@ def session(settings: Settings, say: Status) -> Iterator[Session]:
         yield Session(settings, str(prefect), str(mlflow), cluster, embedded=bool(missing or ray is None))
 
 
+@contextmanager
+def registry_server(settings: Settings, say: Status, create: bool = False) -> Iterator[str | None]:
+    """MLflow alone, for a command that needs no more: the configured one, one that runs (of a run under way, too), or
+    an embedded one. None in a workspace that never had one, unless `create`.
+    """
+    workspace = settings.workspace
+    url = settings.mlflow_tracking_uri or Stack(workspace).status().endpoints.mlflow_tracking_uri
+    if url is not None or not (create or (workspace / "db" / "mlflow.db").exists()):
+        yield url
+        return
+    with workspace_lock(workspace), Stack(workspace) as stack:
+        say(f"starting mlflow in {workspace}")
+        yield stack.start({"mlflow"}).mlflow_tracking_uri
+
+
 def start_ray(stack: Stack, say: Status) -> str:
     """The embedded Ray's job server, started once."""
     if stack.endpoints.ray_address is None:

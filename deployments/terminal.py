@@ -6,7 +6,9 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
+from deployments.readable import harmless
 from flows.events import Event
 
 PLAIN_EVERY_S = 10.0
@@ -84,7 +86,7 @@ class Terminal:
         self.console.print(f"  [red]✗[/red] {label:<26} failed", highlight=False)
 
     def _on_line(self, label: str, data: dict) -> None:
-        self.console.print(f"    [dim]{label}: {data['text']}[/dim]", highlight=False, markup=True)
+        self.console.print(Text(f"    {label}: {harmless(data['text'])}", style="dim"))
 
     def _on_verdict(self, label: str, data: dict) -> None:
         self.console.print(f"  [bold]{label}: {data['verdict']}[/bold]  {data.get('text', '')}", highlight=False)

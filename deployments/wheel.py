@@ -67,9 +67,10 @@ def turn_wheel(plan: Plan, session: Session, iterations: int | None, command: Se
     tracker = Tracker(session.mlflow_tracking_uri, project)
     site = Site(settings.store, settings.workspace, cores(), session.cluster)
     lineage = lineage_of(plan, sources.fingerprints(settings.store))
-    book = Book(plan, project, lineage, site, tracker, shlex.join(command))
     if iterations is None:
         iterations = 1 + len(Records(Storage.open(settings.store), project, lineage).all("verdict"))
+        command = [*command, "--iterations", str(iterations)]
+    book = Book(plan, project, lineage, site, tracker, shlex.join(command))
     token = BOOK.set(book)
     try:
         with temporary_settings({PREFECT_API_URL: session.prefect_api_url}):

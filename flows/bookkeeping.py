@@ -14,6 +14,7 @@ from flows.execution import running
 from flows.model_card import licences, model_card
 from flows.products import Foundations, Turn
 from flows.runner import JobRunner, Site
+from flows.succession import line_of_generators, point_aliases
 from infra.artifacts import Artifact
 from infra.records import IterationRecord, PromotionRecord, Records, VerdictRecord
 from infra.storage import Storage
@@ -21,7 +22,7 @@ from infra.tracking import Registry, Tracker
 from tasks.configs.plan import Plan
 from tasks.configs.report import ReportConfig
 
-ALIAS_CANDIDATE, ALIAS_GENERATOR, ALIAS_PREVIOUS, ALIAS_REWARD = "candidate", "generator", "previous", "reward"
+ALIAS_CANDIDATE, ALIAS_REWARD = "candidate", "reward"
 
 
 def lineage_of(plan: Plan, sources: tuple[str, ...]) -> str:
@@ -70,8 +71,15 @@ class Book:
         return JobRunner(self.site, self.tracker, run)
 
     def pin(self, number: int, given: Foundations) -> Artifact:
-        """Fix the iteration's generator before any of its stages starts; returns it."""
-        generator = given.generator if number == 1 else self.generator_after(number - 1)
+        """Fix the iteration's generator before any of its stages starts; returns it.
+
+        One that is fixed stays, also where a rollback has put another generator in place since.
+        """
+        earlier = self.records.get("iteration", number)
+        if earlier is not None:
+            generator = earlier.generator
+        else:
+            generator = given.generator if number == 1 else self.generator_after(number - 1)
         self.records.put(
             "iteration",
             number,
@@ -83,12 +91,10 @@ class Book:
         return generator
 
     def generator_after(self, number: int) -> Artifact:
-        """What iteration `number` left in place: its verdict's choice, unless a later rollback says otherwise."""
-        verdict = self.records.get("verdict", number)
-        if verdict is None:
+        """What iteration `number` left in place, rollbacks included that came before the next iteration's verdict."""
+        if self.records.get("verdict", number) is None:
             raise ValueError(f"iteration {number} of lineage {self.lineage} has no verdict yet")
-        rollbacks = [item for item in self.records.all("rollback") if item.source == verdict.next_generator]
-        return rollbacks[-1].target if rollbacks else verdict.next_generator
+        return line_of_generators(self.records, number)[-1]
 
     def close(self, number: int, turn: Turn, runner: JobRunner, given: Foundations) -> None:
         """Record the verdict, bring the registry in line with the records, and write the report."""
@@ -133,12 +139,7 @@ class Book:
             facts = common | {"step": label, "generator": turn.generator.fingerprint}
             version = self._register(step.model, facts | ({"gate_verdict": verdict} if last else {}))
         self.registry.set_alias(ALIAS_CANDIDATE, version)
-        current = self.registry.version_of(self.generator_after(number))
-        before = self.registry.version_of(turn.generator)
-        if current is not None:
-            self.registry.set_alias(ALIAS_GENERATOR, current)
-        if before is not None and before != current:
-            self.registry.set_alias(ALIAS_PREVIOUS, before)
+        point_aliases(self.registry, line_of_generators(self.records))
         return version
 
     def _register(self, model: Artifact, facts: dict[str, Any]) -> int:

@@ -68,7 +68,7 @@ class VerdictRecord(Record):
     generator: Artifact
     """The generator before."""
     next_generator: Artifact
-    """What the next iteration starts from: the candidate if promoted."""
+    """The gate's choice: the candidate if promoted. A rollback may put another generator in place."""
     summary: dict[str, Any] = {}
 
 
@@ -88,6 +88,8 @@ class RollbackRecord(Record):
 
     sequence: int
     """Counts the lineage's rollbacks from 1."""
+    after: int
+    """The last iteration that had a verdict; the next one may have been under way."""
     source: Artifact = Field(validation_alias="from")
     target: Artifact = Field(validation_alias="to")
     reason: str = ""

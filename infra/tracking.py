@@ -7,9 +7,9 @@ through the server: a version points at its artifact.
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import mlflow
@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.store.entities import PagedList
 
 from infra.artifacts import Artifact, Manifest
 from infra.errors import InputError, ServiceError
@@ -24,6 +25,7 @@ from infra.errors import InputError, ServiceError
 PARAM_LIMIT = 500
 BATCH = 900
 Inputs = Mapping[str, Artifact | tuple[Artifact, ...]]
+Item = TypeVar("Item")
 
 
 class Tracker:
@@ -171,13 +173,43 @@ class Registry:
         found = self.client.get_registered_model(self.name).aliases
         return {alias: int(version) for alias, version in found.items()}
 
+    def drop_alias(self, alias: str) -> None:
+        """An alias that is not there is no error."""
+        if alias in self.aliases():
+            self.client.delete_registered_model_alias(self.name, alias)
+
     def versions(self) -> list[dict[str, Any]]:
         """Every version: name, version, aliases, uri, tags; the newest first."""
-        by_version: dict[int, list[str]] = {}
-        for alias, version in self.aliases().items():
-            by_version.setdefault(version, []).append(alias)
-        found = self.client.search_model_versions(f"name = '{self.name}'", max_results=1000)
-        return [as_row(item, sorted(by_version.get(int(item.version), []))) for item in found]
+        return versions_of(self.client, self.name)
+
+
+def registered_versions(uri: str, name: str | None = None) -> list[dict[str, Any]]:
+    """Rows of every registered model of the server at `uri`, or of the one called `name`: by name, the newest first."""
+    check_server(uri)
+    client = MlflowClient(tracking_uri=uri)
+    wanted = f"name = '{name}'" if name else None
+    models = read_pages(lambda token: client.search_registered_models(wanted, page_token=token))
+    return [row for model in sorted(model.name for model in models) for row in versions_of(client, model)]
+
+
+def versions_of(client: MlflowClient, name: str) -> list[dict[str, Any]]:
+    """One registered model's versions, the newest first. (Search results do not carry aliases.)"""
+    by_version: dict[int, list[str]] = {}
+    for alias, version in client.get_registered_model(name).aliases.items():
+        by_version.setdefault(int(version), []).append(alias)
+    found = read_pages(lambda token: client.search_model_versions(f"name = '{name}'", page_token=token))
+    rows = [as_row(item, sorted(by_version.get(int(item.version), []))) for item in found]
+    return sorted(rows, key=lambda row: -row["version"])
+
+
+def read_pages(search: Callable[[str | None], PagedList[Item]]) -> list[Item]:
+    """Everything that a search finds, page by page."""
+    page = search(None)
+    found = [*page]
+    while page.token:
+        page = search(page.token)
+        found += page
+    return found
 
 
 def as_row(version: ModelVersion, aliases: list[str]) -> dict[str, Any]:

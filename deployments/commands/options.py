@@ -16,7 +16,7 @@ from tasks.configs.plan import Plan
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-STDERR = Console(file=sys.stderr, highlight=False)
+STDERR = Console(stderr=True, highlight=False)
 
 
 def workspace_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -33,16 +33,21 @@ def debug_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--debug", is_flag=True, help="Show tracebacks.", expose_value=False)(function)
 
 
-def plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """--preset, --config, --set, --fresh."""
+def setting_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """--preset, --config, --set."""
     for option in (
-        click.option("--fresh", is_flag=True, help="Start a new lineage: the same settings, new data."),
         click.option("--set", "changes", multiple=True, metavar="A.B=V", help="Change a setting; V is YAML."),
         click.option("--config", type=click.Path(path_type=Path), help="YAML file: a preset and what it changes."),
         click.option("--preset", help="Name of a preset (smollm)."),
     ):
         function = option(function)
     return function
+
+
+def plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Those of `setting_options`, and --fresh."""
+    fresh = click.option("--fresh", is_flag=True, help="Start a new lineage: the same settings, new data.")
+    return setting_options(fresh(function))
 
 
 def read_plan(preset: str | None, config: Path | None, changes: tuple[str, ...], fresh: bool) -> Plan:

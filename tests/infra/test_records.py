@@ -38,7 +38,9 @@ def test_every_kind_comes_back(records: Records, iteration: Callable, model: Cal
         number=1, verdict="promote", candidate=two, generator=one, next_generator=two, summary={"gain": 0.1, "n": 640}
     )
     promotion = PromotionRecord(number=1, source=None, target=two, reason="gain")
-    rollback = RollbackRecord.model_validate({"sequence": 1, "from": two, "to": one, "reason": "a person said so"})
+    rollback = RollbackRecord.model_validate(
+        {"sequence": 1, "after": 1, "from": two, "to": one, "reason": "a person said so"}
+    )
     records.put("iteration", 1, iteration(1))
     records.put("verdict", 1, verdict)
     records.put("promotion", 1, promotion)

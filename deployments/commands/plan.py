@@ -1,0 +1,124 @@
+"""`ratchet plan`: what a run would do; starts nothing."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from deployments.commands.data import output_console
+from deployments.commands.options import (
+    STDERR,
+    debug_option,
+    json_option,
+    plan_options,
+    print_json,
+    read_plan,
+    read_settings,
+    workspace_option,
+)
+from deployments.planning import plan_run
+from deployments.readable import print_table
+from deployments.session import registry_server
+from deployments.terminal import clock
+from deployments.wheel import check_iterations
+from infra.settings import Settings
+from tasks.configs.plan import Plan
+
+
+@click.command("plan")
+@plan_options
+@click.option("--iterations", type=int, default=1, show_default=True, help="Turns of the wheel in all.")
+@workspace_option
+@json_option
+@debug_option
+def plan(
+    preset: str | None, config: Path | None, changes: tuple[str, ...], fresh: bool, iterations: int,
+    workspace: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Show what would run: stages, cached or not; starts nothing.
+
+    Times are those that stages of the same name last took in this store. Only where the settings name a registered
+    model (models:/…) and no MLflow server runs, one is started to ask it.
+    """
+    check_iterations(iterations)
+    wanted = read_plan(preset, config, changes, fresh)
+    settings = read_settings(workspace)
+    with tracking(wanted, settings) as uri:
+        document = plan_run(wanted, settings, iterations, uri).as_document()
+    if as_json:
+        print_json(document)
+    else:
+        print_plan(output_console(), document)
+
+
+def tracking(wanted: Plan, settings: Settings) -> Any:
+    """MLflow's address for the block, None where no reference asks for it."""
+    if not any(reference.startswith("models:/") for reference in (wanted.generator, wanted.base)):
+        return nullcontext(None)
+    return registry_server(settings, lambda text: STDERR.print(text, style="dim", markup=False))
+
+
+def print_plan(console: Console, document: dict[str, Any]) -> None:
+    """For people."""
+    lineage = document["lineage"] or "not known before the models are fetched"
+    console.print(f"preset {document['preset']}, project {document['project']}, lineage {lineage}", markup=False)
+    console.print(f"store {document['store']}\n", markup=False)
+    columns = ("model", "reference", "state", "parameters", "weights", "training")
+    print_table(console, columns, map(model_cells, document["models"]), numbers=columns[3:])
+    for item in document["iterations"]:
+        writer = item["generator"] or "not known yet"
+        console.print(f"\niteration {item['number']}, written by {writer}", markup=False)
+        columns = ("job", "stage", "state", "GPUs", "tokens ≤", "last took")
+        print_table(console, columns, map(stage_cells, item["stages"]), numbers=columns[3:])
+    console.print()
+    for note in document["notes"]:
+        console.print(f"· {note}", markup=False)
+    console.print(summary(document["totals"]), markup=False)
+
+
+def model_cells(model: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        model["role"],
+        model["reference"],
+        model["state"],
+        "not known yet" if model["parameters"] is None else f"{model['parameters']:,}",
+        memory(model["weights_bytes"], model["on_gpus"]),
+        memory(model["training_bytes"], model["on_gpus"]),
+    )
+
+
+def memory(size: int | None, on_gpus: bool) -> str:
+    """ "42.6 GB on each GPU" """
+    if size is None:
+        return ""
+    return f"{size / 1e9:.1f} GB on each GPU" if on_gpus else f"{size / 1e9:.1f} GB"
+
+
+def stage_cells(stage: dict[str, Any]) -> tuple[str, ...]:
+    tokens, seconds = stage["tokens"], stage["last_wall_s"]
+    return (
+        stage["job"],
+        stage["name"],
+        stage["state"],
+        str(stage["gpus"] or ""),
+        "" if tokens is None else f"{tokens:,}",
+        "" if seconds is None else clock(seconds),
+    )
+
+
+def summary(totals: dict[str, Any]) -> str:
+    """One line: what there is to do, and what it took before."""
+    todo = totals["missing"] + totals["damaged"] + totals["unknown"]
+    text = f"{totals['cached']} stages are there, {todo} are to do"
+    if totals["unknown"]:
+        text += f" ({totals['unknown']} of them depend on what is not known yet)"
+    if todo > totals["never_timed"]:
+        text += f"; {todo - totals['never_timed']} of these last took {clock(totals['last_wall_s'])} in all"
+    if totals["gpu_hours"]:
+        text += f", {totals['gpu_hours']:.1f} GPU-hours"
+    return text
+
+
+COMMANDS = {"plan": plan}
