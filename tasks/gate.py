@@ -196,6 +196,8 @@ def judge_numbers(
         tests.append(
             (wins.upper >= config.veto_win_rate, f"reward model: {text}, veto below {config.veto_win_rate:.0%}")
         )
+    elif config.veto_win_rate is not None:
+        tests.append((True, "the reward model has no say: no open item that one reward model scored for both"))
     failed = [text for passed, text in tests if not passed]
     return ("keep", failed) if failed else ("promote", [text for _, text in tests])
 

@@ -122,7 +122,7 @@ class Answering:
             results = author.writer.write(asks, (0.0, PLAIN_SHARE))
             for (prompt, responder), result in zip(jobs, results, strict=True):
                 if result.error:
-                    counts["dropped:too_long"] += 1
+                    counts["dropped:too_long"] += len(result.outputs)
                     continue
                 for sample, one in enumerate(result.outputs):
                     if not one.text.strip():

@@ -40,19 +40,24 @@ def _packs(lengths: Sequence[int], budget: int) -> Iterator[tuple[int, int]]:
 
 def _score_pack(model: Decoder, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
     device = model.unembedding_VD.device
-    # The last token of a pair is only ever predicted.
-    documents = [[*prompt, *continuation][:-1] or [prompt[0]] for prompt, continuation in pairs]
-    used = sum(map(len, documents))
+    # The last token of a pair is only ever predicted, so a prompt's one-token continuations are read together.
+    wanted = [tuple([*prompt, *continuation][:-1] or [prompt[0]]) for prompt, continuation in pairs]
+    starts: dict[tuple[int, ...], int] = {}
+    used = 0
+    for document in wanted:
+        if document not in starts:
+            starts[document] = used
+            used += len(document)
+    documents = [[*document] for document in starts]
     if padded_size(used) > used:
         documents.append([0] * (padded_size(used) - used))
     attend = PackedAttention([len(document) for document in documents])
     token_ids_1T = torch.tensor([[token for document in documents for token in document]], device=device)
     hidden_TD = model.hidden(token_ids_1T, attend.positions_BT(device), attend)[0]
     places: list[int] = []
-    start = 0
-    for (prompt, continuation), document in zip(pairs, documents, strict=False):
-        places += range(start + len(prompt) - 1, start + len(prompt) - 1 + len(continuation))
-        start += len(document)
+    for (prompt, continuation), document in zip(pairs, wanted, strict=True):
+        first = starts[document] + len(prompt) - 1
+        places += range(first, first + len(continuation))
     targets = [token for _, continuation in pairs for token in continuation]
     scores = iter(_token_logprobs(model, hidden_TD[places], targets))
     return [[next(scores) for _ in continuation] for _, continuation in pairs]

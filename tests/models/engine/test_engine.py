@@ -274,12 +274,17 @@ def test_wrong_calls_say_what_was_expected(make_model: Callable[..., Decoder], m
         Engine(model, refusing).generate([HELLO])
 
 
-PAIRS = list(zip(MIXED[:8], some_prompts([7, 1, 300, 0, 9, 2, 33, 64]), strict=True))
+PAIRS = list(
+    zip([*MIXED[:8], *some_prompts([9, 9, 9])], some_prompts([7, 1, 300, 0, 9, 2, 33, 64, 7, 7, 7]), strict=True)
+)
+"""Neighbours of one length among them, which are attended to in one call."""
 
 
+@pytest.mark.parametrize("threads", [1, 2])
 def test_a_pairs_scores_have_the_same_bits_alone_and_in_any_pack(
-    make_model: Callable[..., Decoder], tokenizer: Tokenizer
+    make_model: Callable[..., Decoder], tokenizer: Tokenizer, threads: int
 ) -> None:
+    torch.set_num_threads(threads)
     model = make_model()
     prompts, continuations = (list(part) for part in zip(*PAIRS, strict=True))
     whole = Engine(model, tokenizer).logprobs(prompts, continuations)

@@ -140,7 +140,13 @@ def test_equal_rewards_are_ties(run_stage, examine):
 
 def test_rewards_of_two_reward_models_are_not_compared(run_stage, examine):
     inputs = examine([*outcomes(300), *[(None, None)] * 40], open_half(1.0), open_half(0.0), judges=(0, 1))
-    assert verdict(run_stage, inputs)[1]["win_rate"] is None
+    result = verdict(run_stage, inputs)[1]
+    assert result["win_rate"] is None
+
+
+def test_a_veto_without_rewards_is_shown(run_stage, examine):
+    _, result = verdict(run_stage, examine(outcomes(300, gained=0.3)))
+    assert result["verdict"] == "promote" and "no say" in result["reasons"][-1]
 
 
 def test_different_items_are_refused(run_stage, put_rows, answer):
