@@ -37,7 +37,7 @@ from tasks.configs.world import (
 
 def tiny(scale: float = 1.0) -> Plan:
     """The Nemotron architecture from nothing, in a procedural world with ground truth: minutes on two cores."""
-    sft = SFTConfig(learning_rate=1e-3, epochs=12, global_batch_size=16, max_tokens=128)
+    sft = SFTConfig(learning_rate=1e-3, epochs=6, global_batch_size=16, max_tokens=128)
     rpo = PreferenceTuningConfig(
         objective="rpo", beta=0.2, eta="auto", sft_weight=0.05, learning_rate=1e-4, steps=scaled(12, scale),
         global_batch_size=16, max_tokens=128,
@@ -72,13 +72,13 @@ def tiny(scale: float = 1.0) -> Plan:
                 tokens_per_step=2304,
                 max_tokens=128,
             ),
-            teacher_sft=sft,
+            teacher_sft=sft.model_copy(update={"epochs": 12}),
         ),
         evaluation_set=WorldItemsConfig(),
         attributes=WorldAttributesConfig(),
         reward_model=RewardModelConfig(max_tokens=128),
         topics=None,
-        prompts=WorldPromptsConfig(asked=scaled(1200, scale)),
+        prompts=WorldPromptsConfig(asked=scaled(2400, scale)),
         deduplicate=DeduplicateConfig(similarity=1.0),
         dialogues=DialoguesConfig(
             rows=scaled(64, scale), turns=2, min_turns=1, asking="prompts", max_tokens=16, shard_rows=64
@@ -87,7 +87,7 @@ def tiny(scale: float = 1.0) -> Plan:
         responses=ResponsesConfig(
             responders=(
                 Responder(label="teacher greedy", max_tokens=16),
-                Responder(label="teacher warm", temperature=1.0, samples=3, open_samples=3, max_tokens=16),
+                Responder(label="teacher warm", temperature=1.0, samples=7, open_samples=3, max_tokens=16),
             ),
             aids=(),
             shard_rows=512,

@@ -8,12 +8,12 @@ Colonies do this each on its own, all in the same engine calls; at the end the b
 duplicates. No solution is ever run: its syntax tree is looked at, and the judge reads it.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from statistics import mean
 from typing import Any
 
 import yaml
@@ -22,12 +22,12 @@ from infra.artifacts import Artifact
 from infra.output import Outcome, Output
 from models.engine import SamplingParams
 from tasks import python_code
-from tasks.colonies import Colonies, Member, draw_parents, fittest
+from tasks.colonies import Colonies, Member, draw_parents, fittest, measure, register
 from tasks.configs.code_instruct import CodeInstructConfig
 from tasks.configs.mix import DeduplicateConfig
 from tasks.deduplicate import NearDuplicates, words_of
 from tasks.generation import Ask, Writer, licence_of, open_engine
-from tasks.judges.verdict import verdicts
+from tasks.judges.verdict import YesNo, verdicts
 from tasks.prompts.calls import answer, compose
 from tasks.prompts.quality import flaw
 from tasks.rows import DIALOGUE, make_row, row_id, row_seed
@@ -39,6 +39,7 @@ SEEDS = yaml.safe_load((Path(__file__).parent / "code_seeds.yaml").read_text(enc
 LICENCE = "Apache-2.0"
 """Of the seeds, which are part of the project."""
 FAMILY = "code"
+_FIELD = re.compile(r"\{\w+\}")
 
 
 @dataclass
@@ -55,7 +56,8 @@ class Child:
     rng: Random
     task: str = ""
     code: str = ""
-    log_odds: float = field(default=0.0)
+    log_odds: float = 0.0
+    mass: float = 0.0
     fault: str = ""
     """Why it is dropped."""
 
@@ -119,15 +121,10 @@ class Breeder:
         children = [child for colony in range(len(colonies.born)) for child in self.conceive(colonies, colony)]
         self._write_tasks(children, colonies)
         self._write_solutions([child for child in children if not child.fault])
-        self._judge([child for child in children if not child.fault], colonies)
+        self._judge([child for child in children if not child.fault])
         colonies.generation += 1
         for colony, born in enumerate(colonies.born):
-            mine = [child for child in children if child.colony == colony and not child.fault]
-            members = [self._member(child, colonies.generation) for child in mine]
-            chosen = {member.id for member in fittest(members, self.config.fit_share)}
-            born += [member for member in members if member.id in chosen]
-            for child, member in zip(mine, members, strict=True):
-                child.fault = "" if member.id in chosen else "unfit"
+            born += self._survivors(children, colony, colonies.generation)
         colonies.counts["in"] += len(children)
         for child in children:
             if child.fault:
@@ -163,27 +160,40 @@ class Breeder:
         config = self.config
         params = SamplingParams(temperature=config.code_temperature, top_p=config.code_top_p,
                                 max_tokens=config.code_max_tokens)  # fmt: skip
-        for child, said in zip(
-            children, answer(self.writer, [solution_ask(child, params) for child in children], (0.3, 0.9)), strict=True
-        ):
+        answers = answer(self.writer, [solution_ask(child, params) for child in children], (0.3, 0.9))
+        for child, said in zip(children, answers, strict=True):
             child.code, child.fault = solution_of(said.text, said.finished, child.parents)
 
-    def _judge(self, children: Sequence[Child], colonies: Colonies) -> None:
-        template = TEMPLATES["judge"]
-        asks = [compose(template, SamplingParams(), child.name, task=child.task, answer=child.answer)
-                for child in children]  # fmt: skip
-        found = verdicts(self.writer.engine, [ask.messages for ask in asks], template["verdicts"])
-        for child, verdict in zip(children, found, strict=True):
-            if verdict is None:
+    def _judge(self, children: Sequence[Child]) -> None:
+        """The log-odds of a pass; calibrated, how far they rise above those of an empty solution."""
+        given = self._verdicts([(child.task, child.answer) for child in children])
+        empty = TEMPLATES["judge"]["empty"]
+        plain = self._verdicts([(child.task, empty) for child in children]) if self.config.calibrated else given
+        for child, verdict, other in zip(children, given, plain, strict=True):
+            if verdict is None or other is None:
                 child.fault = "too_long"
-            else:
-                child.log_odds = verdict.log_odds
+                continue
+            child.log_odds = verdict.log_odds - (other.log_odds if self.config.calibrated else 0.0)
+            child.mass = verdict.mass
+
+    def _verdicts(self, solutions: Sequence[tuple[str, str]]) -> list[YesNo | None]:
+        template = TEMPLATES["judge"]
+        asks = [compose(template, SamplingParams(), "", task=task, answer=answer) for task, answer in solutions]
+        return verdicts(self.writer.engine, [ask.messages for ask in asks], template["verdicts"])
+
+    def _survivors(self, children: Sequence[Child], colony: int, generation: int) -> list[Member]:
+        mine = [child for child in children if child.colony == colony and not child.fault]
+        members = [self._member(child, generation) for child in mine]
+        chosen = {member.id for member in fittest(members, self.config.fit_share)}
+        for child, member in zip(mine, members, strict=True):
+            child.fault = "" if member.id in chosen else "unfit"
+        return [member for member in members if member.id in chosen]
 
     def _member(self, child: Child, generation: int) -> Member:
         licence = joined_licence([self.licence, *(parent.row["licence"] for parent in child.parents)])
         parents = [parent.id for parent in child.parents]
         row = _row(child.task, child.answer, parents, f"{FAMILY}_instruct/{child.operation}", self.generator, licence)
-        return Member(row, child.log_odds, child.colony, generation)
+        return Member(row, child.log_odds, child.mass, child.colony, generation)
 
     def _seed(self, place: str) -> int:
         return row_seed(self.writer.output.fingerprint, place)
@@ -204,6 +214,9 @@ def task_fault(child: Child, finished: bool, known: NearDuplicates) -> str:
     """Why a task is not worth a solution, "" where it is; it is then known."""
     words = words_of(child.task)
     fault = "task_cut_off" if not finished else flaw(child.task)
+    demands = [part.strip() for part in _FIELD.split(_template(child.operation)["user"])]
+    if not fault and any(demand in child.task for demand in demands if " " in demand):
+        fault = "repeats_the_request"
     if not fault and any(words == words_of(parent.task) for parent in child.parents):
         fault = "no_change"
     if not fault and known.has_similar(words):
@@ -251,39 +264,18 @@ def select(config: CodeInstructConfig, colonies: Colonies) -> tuple[list[Member]
     return [*kept.values()], lost
 
 
-def register(colonies: Colonies, kept: Sequence[Member]) -> list[dict[str, Any]]:
-    """Everyone who could be a parent: a kept row's ancestors are known also where they were dropped."""
-    chosen = {id(member) for member in kept}
-    return [
-        {"id": member.id, "parents": member.row["parents"], "colony": member.colony, "generation": member.generation,
-         "operation": member.row["source"].rpartition("/")[2], "log_odds": member.fitness, "task": member.task,
-         "kept": id(member) in chosen}
-        for born in colonies.born for member in born
-    ]  # fmt: skip
-
-
-def measure(colonies: Colonies, kept: Sequence[Member]) -> dict[str, float]:
-    """How the judge saw what survived: its log-odds by generation, and what was kept."""
-    everyone = [member for born in colonies.born for member in born]
-    found = {"generated": float(len(kept)), "survivors": float(len(everyone))}
-    for generation in range(1, colonies.generation + 1):
-        odds = [member.fitness or 0.0 for member in everyone if member.generation == generation]
-        if odds:
-            found[f"log_odds/generation_{generation}"] = mean(odds)
-    if kept:
-        found["log_odds/kept"] = mean(member.fitness or 0.0 for member in kept)
-    return found
-
-
 def _template(operation: str) -> dict[str, Any]:
     kind, _, name = operation.partition(":")
     return TEMPLATES[kind][name] if name else TEMPLATES[kind]
 
 
 def _known(config: CodeInstructConfig, members: Iterable[Member]) -> NearDuplicates:
+    """The tasks that nobody needs again: these members' and the templates' own."""
     known = NearDuplicates(DeduplicateConfig(similarity=config.similarity))
-    for member in members:
-        known.add(words_of(member.task))
+    templates = [*TEMPLATES["mutate"].values(), TEMPLATES["crossover"]]
+    shown = [example for template in templates for _, example in template["shots"]]
+    for task in [*shown, *(member.task for member in members)]:
+        known.add(words_of(task))
     return known
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
 from random import Random
+from statistics import mean
 from typing import Any
 
 from infra.output import Output
@@ -21,6 +22,8 @@ class Member:
     row: dict[str, Any]
     fitness: float | None = None
     """The judge's log-odds of a pass; None for a seed, which nobody judges."""
+    mass: float = 0.0
+    """Probability that the judge gave to Yes and No together."""
     colony: int = -1
     generation: int = 0
     """0 for seeds, 1 for their children."""
@@ -84,6 +87,32 @@ def fittest(members: Sequence[Member], share: float) -> list[Member]:
     ranked = sorted(members, key=lambda member: (-(member.fitness or 0.0), member.id))
     chosen = {id(member) for member in ranked[: max(1, round(share * len(members)))]}
     return [member for member in members if id(member) in chosen]
+
+
+def register(colonies: Colonies, kept: Sequence[Member]) -> list[dict[str, Any]]:
+    """Everyone who could be a parent: a kept row's ancestors are known also where they were dropped."""
+    chosen = {id(member) for member in kept}
+    return [
+        {"id": member.id, "parents": member.row["parents"], "colony": member.colony, "generation": member.generation,
+         "operation": member.row["source"].rpartition("/")[2], "log_odds": member.fitness, "task": member.task,
+         "kept": id(member) in chosen}
+        for born in colonies.born for member in born
+    ]  # fmt: skip
+
+
+def measure(colonies: Colonies, kept: Sequence[Member]) -> dict[str, float]:
+    """What survived, how the judge saw it by generation, and whether it answered with one of its two words at all."""
+    everyone = [member for born in colonies.born for member in born]
+    found = {"generated": float(len(kept)), "survivors": float(len(everyone))}
+    if everyone:
+        found["verdict_mass"] = mean(member.mass for member in everyone)
+    for generation in range(1, colonies.generation + 1):
+        odds = [member.fitness or 0.0 for member in everyone if member.generation == generation]
+        if odds:
+            found[f"log_odds/generation_{generation}"] = mean(odds)
+    if kept:
+        found["log_odds/kept"] = mean(member.fitness or 0.0 for member in kept)
+    return found
 
 
 def _write(folder: Path, state: dict[str, Any]) -> None:

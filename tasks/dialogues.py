@@ -44,7 +44,8 @@ class Dialogue:
     """The assistant's answers so far."""
     ended: str = ""
     """Why it broke off."""
-    parents: list[str] = field(default_factory=list)
+    asked: list[Row] = field(default_factory=list)
+    """The prompts that its user turns are from, the opener first."""
 
     @property
     def complete_messages(self) -> list[dict[str, str]]:
@@ -132,7 +133,7 @@ class Speaker:
         rng = Random(self._seed(opener["id"]))
         persona = choose(self.config.personas, rng)
         messages = [dict(message) for message in opener["messages"]]
-        return Dialogue(opener, persona, rng, opener["verifier"], messages, parents=[opener["id"]])
+        return Dialogue(opener, persona, rng, opener["verifier"], messages, asked=[opener])
 
     def _answer(self, dialogues: Sequence[Dialogue], turn: int) -> None:
         config = self.config
@@ -181,13 +182,14 @@ class Speaker:
 
     def _next_prompt(self, dialogues: Sequence[Dialogue], turn: int) -> None:
         for one in dialogues:
-            others = [row for row in self.pool.get(one.opener["family"], []) if row["id"] not in one.parents]
+            asked = {row["id"] for row in one.asked}
+            others = [row for row in self.pool.get(one.opener["family"], []) if row["id"] not in asked]
             if not others:
                 one.ended = "user_no_prompt"
                 continue
             chosen = one.rng.choice(others)
             one.messages += [dict(message) for message in chosen["messages"]]
-            one.verifier, one.parents = chosen["verifier"], [*one.parents, chosen["id"]]
+            one.verifier, one.asked = chosen["verifier"], [*one.asked, chosen]
 
     def _seed(self, place: str) -> int:
         return row_seed(self.writer.output.fingerprint, place)
@@ -243,6 +245,7 @@ def _counts(config: DialoguesConfig, dialogues: Sequence[Dialogue], kept: Sequen
 
 def _row(dialogue: Dialogue, scores: dict[str, float], generator: Artifact, licence: str) -> Row:
     messages, opener = dialogue.complete_messages, dialogue.opener
+    prompts = dialogue.asked[: len(dialogue.said)]  # not one whose answer was refused
     values = {
         "prompt_id": opener["id"],
         "family": opener["family"],
@@ -251,6 +254,6 @@ def _row(dialogue: Dialogue, scores: dict[str, float], generator: Artifact, lice
         "source": "dialogues",
         "synthetic": True,
         "generator": generator.fingerprint,
-        "licence": joined_licence([opener["licence"], licence]),
+        "licence": joined_licence([licence, *(prompt["licence"] for prompt in prompts)]),
     }
-    return make_row(DIALOGUE, values, messages, dialogue.parents)
+    return make_row(DIALOGUE, values, messages, [prompt["id"] for prompt in prompts])

@@ -61,9 +61,9 @@ def run(
 def score_rows(config: JudgingConfig, output: Output, rows: Sequence[Row], reward_model: Artifact) -> list[Row]:
     """Rows with the reward model's scores, shard by shard; finished shards are read back."""
     scored: list[Row] = []
+    scorer = Scorer(reward_model, config.resources)
     for shard, start in enumerate(range(0, len(rows), config.shard_rows)):
         if not output.has_shard(shard):
-            scorer = Scorer(reward_model, config.resources)
             part: list[Row] = []
             for row in rows[start : start + config.shard_rows]:
                 part.append(row | scorer.score(row["prompt"], row["response"]))

@@ -16,7 +16,7 @@ class CodeInstructConfig(StageConfig):
 
     colonies: int = Field(default=2, ge=1)
     generations: int = Field(default=2, ge=1)
-    population: int = Field(default=14, ge=1)
+    population: int = Field(default=10, ge=1)
     """Children that each colony draws in each generation."""
     target: int = Field(default=24, ge=1)
     """Most generated rows to keep, the fittest first; the hand-written seeds come on top."""
@@ -26,13 +26,17 @@ class CodeInstructConfig(StageConfig):
     """Parents of a child that is no mutation."""
     instruction_temperature: float = Field(default=0.8, ge=0)
     instruction_top_p: float = Field(default=0.95, gt=0, le=1)
-    instruction_max_tokens: int = Field(default=48, ge=1)
-    code_temperature: float = Field(default=0.4, ge=0)
+    instruction_max_tokens: int = Field(default=32, ge=1)
+    """Most tokens after the words that open the task."""
+    code_temperature: float = Field(default=0.2, ge=0)
     code_top_p: float = Field(default=0.95, gt=0, le=1)
-    code_max_tokens: int = Field(default=128, ge=1)
+    code_max_tokens: int = Field(default=96, ge=1)
     fit_share: float = Field(default=0.6, gt=0, le=1)
     """Part of a colony's parsed children that survive, by the judge's log-odds of a pass. A small judge's odds lean to
     one side, so a rank is safer than a fixed threshold."""
+    calibrated: bool = True
+    """Take from the log-odds those of the same task with an empty solution: a small judge says Yes to some tasks
+    whatever the code is. Costs a second reading of each child."""
     similarity: float = Field(default=0.7, gt=0, le=1)
     """Instructions whose sequences of three words have this Jaccard similarity or more are duplicates."""
     shard_rows: int = Field(default=1024, ge=1)

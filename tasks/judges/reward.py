@@ -14,7 +14,7 @@ from models.tokenizer import Tokenizer
 from tasks.configs.base import Resources
 from tasks.configs.judging import JudgingConfig
 from tasks.judges.base import Pair, Verdict, length_bias
-from tasks.rows import ATTRIBUTES
+from tasks.rows import ATTRIBUTES, canonical
 
 Messages = Sequence[Mapping[str, str]]
 
@@ -24,13 +24,17 @@ class Scorer:
 
     def __init__(self, reward_model: Artifact, resources: Resources) -> None:
         self.model, self.tokenizer = _open(str(reward_model.folder()), resources.gpus > 0)
+        self._known: dict[str, dict[str, float]] = {}
 
     def score(self, prompt: Messages, answer: str) -> dict[str, float]:
-        """The five attributes and "reward" of one answer to a prompt."""
+        """The five attributes and "reward" of one answer to a prompt. Samples often agree: equal ones cost nothing."""
         conversation = [*prompt, {"role": "assistant", "content": answer}]
-        (values,) = score(self.model, self.tokenizer, [conversation])
-        reward = scalar_reward(values, self.model.config.weights)
-        return dict(zip(ATTRIBUTES, values, strict=True)) | {"reward": reward}
+        key = canonical(conversation)
+        if key not in self._known:
+            (values,) = score(self.model, self.tokenizer, [conversation])
+            reward = scalar_reward(values, self.model.config.weights)
+            self._known[key] = dict(zip(ATTRIBUTES, values, strict=True)) | {"reward": reward}
+        return dict(self._known[key])
 
 
 @lru_cache(maxsize=1)

@@ -3,6 +3,9 @@
 import shlex
 from dataclasses import dataclass
 
+from tasks.configs.evaluation_set import EvaluationSetConfig
+from tasks.configs.training import PreferenceTuningConfig
+from tasks.configs.world import WorldItemsConfig
 from tasks.reporting.lineage import Turn
 from tasks.reporting.numerals import percent
 from tasks.reporting.steps import largest_move
@@ -63,7 +66,7 @@ def slower_step(turn: Turn, label: str) -> Advice | None:
 
 def plan_field(turn: Turn, label: str) -> str:
     """Where the plan keeps a step's settings: its phase, or its place among the preference-tuning turns."""
-    turns = [name for name in turn.models if turn.models[name].manifest.stage == "preference-tuning"]
+    turns = [name for name in turn.models if turn.models[name].manifest.stage == PreferenceTuningConfig.stage]
     return f"preference_tuning.{turns.index(label)}" if label in turns else label.replace(" ", "_")
 
 
@@ -71,7 +74,7 @@ def more_items(turn: Turn) -> Advice:
     """A larger sealed half, so that the next verdict can be one."""
     needed = turn.verdict.manifest.recipe.get("min_items", 200)
     why = f"The gate needs {needed} paired questions with checkable answers, and enough kinds of them: ask more."
-    sets = turn.of_stage("world-items") + turn.of_stage("evaluation_set")
+    sets = turn.of_stage(WorldItemsConfig.stage) + turn.of_stage(EvaluationSetConfig.stage)
     gate = sets[-1].manifest.recipe.get("gate") if sets else None
     if isinstance(gate, dict) and gate:
         family = max((name for name in gate if name != "open"), key=lambda name: gate[name], default="open")

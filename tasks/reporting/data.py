@@ -6,6 +6,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from tasks.configs.judging import PreferencesConfig
+from tasks.configs.mix import MixConfig
+from tasks.configs.responses import ResponsesConfig
 from tasks.reporting.lineage import Node, Turn
 from tasks.reporting.plots import share_bar
 
@@ -108,7 +111,7 @@ def funnel_of(node: Node, given: str) -> Funnel:
 
 def mixes_of(turn: Turn) -> list[Mix]:
     """Supervised sets, in the order of their making."""
-    return [mix_of(node) for node in turn.of_stage("mix")]
+    return [mix_of(node) for node in turn.of_stage(MixConfig.stage)]
 
 
 def mix_of(node: Node) -> Mix:
@@ -134,7 +137,7 @@ def in_order(names: Iterable[str], known: Iterable[str]) -> list[str]:
 
 
 def pair_sets_of(turn: Turn) -> list[PairSet]:
-    return [pair_set_of(node) for node in turn.of_stage("preferences")]
+    return [pair_set_of(node) for node in turn.of_stage(PreferencesConfig.stage)]
 
 
 def pair_set_of(node: Node) -> PairSet:
@@ -154,7 +157,7 @@ def pair_set_of(node: Node) -> PairSet:
 
 def solved_of(turn: Turn) -> list[Solved]:
     """By family, from the responses stage; empty where nothing could be checked."""
-    tables = [node.manifest.result.get("pass_rates", {}) for node in turn.of_stage("responses")]
+    tables = [node.manifest.result.get("pass_rates", {}) for node in turn.of_stage(ResponsesConfig.stage)]
     return [
         Solved(family=name.removeprefix("family:"), **counts)
         for table in tables

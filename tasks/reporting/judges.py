@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from tasks.configs.judging import JudgingConfig
+from tasks.configs.training import RewardModelConfig
 from tasks.reporting.data import JUDGES, in_order
 from tasks.reporting.lineage import Turn
 from tasks.rows import ATTRIBUTES
@@ -55,7 +57,7 @@ class RewardFit:
 
 def judges_of(turn: Turn) -> Judges | None:
     """None where no judging stage left its report."""
-    found = [node for node in turn.of_stage("judge") if node.holds(JUDGES_FILE)]
+    found = [node for node in turn.of_stage(JudgingConfig.stage) if node.holds(JUDGES_FILE)]
     if not found:
         return None
     report = found[-1].artifact.read_json(JUDGES_FILE)
@@ -84,7 +86,7 @@ def agreement_of(names: str, families: dict[str, Any]) -> Agreement:
 
 def reward_fit_of(turn: Turn) -> RewardFit | None:
     """None where the reward model was not trained here."""
-    found = turn.of_stage("reward-model")
+    found = turn.of_stage(RewardModelConfig.stage)
     if not found:
         return None
     manifest = found[-1].manifest

@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tasks.configs.report import ReportConfig
+from tasks.configs.training import RewardModelConfig
 from tasks.reporting.advice import Advice, advice_of
 from tasks.reporting.cost import Cost, cost_of
 from tasks.reporting.data import Funnel, Mix, PairSet, Solved, funnels_of, mixes_of, pair_sets_of, solved_of
@@ -60,7 +61,7 @@ class Page:
 
 def page_of(turn: Turn, fingerprint: str) -> Page:
     families = families_of(turn)
-    rewards = {node.manifest.label: node for node in turn.of_stage("reward-model")}
+    rewards = {node.manifest.label: node for node in turn.of_stage(RewardModelConfig.stage)}
     nodes = pretraining_of(turn) | rewards | turn.models
     return Page(
         config=turn.config,

@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from tasks.configs.training import PreferenceTuningConfig, PretrainConfig
 from tasks.reporting.lineage import CURVES, Node, Turn
 from tasks.reporting.plots import line_plot
 
@@ -64,7 +65,7 @@ class TuningRow:
 
 def pretraining_of(turn: Turn) -> dict[str, Node]:
     """Pretraining phases behind base and generator, in order, by label."""
-    return {node.manifest.label: node for node in turn.origins if node.manifest.stage == "pretrain"}
+    return {node.manifest.label: node for node in turn.origins if node.manifest.stage == PretrainConfig.stage}
 
 
 def trained_rows(nodes: Mapping[str, Node]) -> list[TrainedRow]:
@@ -90,7 +91,7 @@ def trained_row(label: str, node: Node) -> TrainedRow:
 
 def tuning_rows(turn: Turn) -> list[TuningRow]:
     """The preference-tuning rounds among the steps."""
-    nodes = {label: node for label, node in turn.models.items() if node.manifest.stage == "preference-tuning"}
+    nodes = {label: node for label, node in turn.models.items() if node.manifest.stage == PreferenceTuningConfig.stage}
     return [tuning_row(label, node) for label, node in nodes.items()]
 
 

@@ -8,8 +8,10 @@ from infra.output import Outcome, Output
 from tasks.configs.world import WorldItemsConfig
 from tasks.judges.ground_truth import verifier
 from tasks.rows import ITEM, make_row, row_seed
-from tasks.world.grammar import FAMILIES, OPEN, Question, draw
+from tasks.world.grammar import FAMILIES, NAMES, OPEN, THINGS, WORDS, Question, draw
 
+OWN_WORDS = frozenset((*NAMES, *THINGS, *WORDS))
+"""Words that a question draws, digits aside."""
 TRIES = 400
 """Draws after which a family has no more questions to give."""
 
@@ -63,6 +65,7 @@ def item_row(question: Question, half: str) -> dict[str, Any]:
 
 
 def key_of(question: Question) -> str:
-    """Questions that differ little share a key."""
+    """The family with the question's first own word: questions that share a key differ little."""
     words = question.text.split()
-    return f"{question.family}/{words[0]}-{len(words)}-{words[len(words) // 2]}"
+    own = next(word for word in words if word.isdigit() or word in OWN_WORDS)
+    return f"{question.family}/{own}-{len(words)}"

@@ -199,14 +199,15 @@ def test_rollback_goes_back_and_the_next_iteration_starts_there(
     left = ratchet("models", "--project", "wheel", "--json").document[0]
     assert left["version"] == 3 and left["tags"]["rolled_back"] == "worse in chat"
 
+    assert book.pin(3, given) == second, "the next iteration starts from the generator in place"
     assert ratchet("rollback").code == 0, "the only project need not be named"
     assert aliases(ratchet) == {"generator": 1}
     ended = ratchet("rollback", "--json")
     assert ended.code == 1 and "no previous generator" in ended.document["error"]["message"]
 
+    assert book.pin(2, given) == second
+    assert book.pin(3, given) == second, "an iteration that was under way keeps its generator"
     assert book.generator_after(2) == first
-    assert book.pin(2, given) == second, "an iteration that is pinned stays as it was"
-    assert book.pin(3, given) == first, "the next one starts from the generator in place"
 
 
 def aliases(ratchet: Any) -> dict[str, int]:

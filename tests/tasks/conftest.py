@@ -23,6 +23,7 @@ from models.decoder import Decoder, PackedAttention, init_model
 from models.reward import RewardModel, save_reward_model
 from models.tokenizer import Tokenizer
 from tasks.configs.base import StageConfig
+from tasks.configs.dialogues import PERSONAS_FILE
 
 RunStage = Callable[..., Artifact]
 Lesson = tuple[Sequence[Any], str]
@@ -97,13 +98,17 @@ def give_rows(give: Callable[..., Artifact]) -> Callable[..., Artifact]:
 
 
 @pytest.fixture(scope="session")
-def byte_tokenizer() -> Tokenizer:
-    """One token for each byte, and ChatML's special tokens."""
-    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+def small_tokenizer() -> Tokenizer:
+    """Bytes with a few hundred merges, so that lessons are short, and ChatML's special tokens."""
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE())
     backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = tokenizers.decoders.ByteLevel()
-    backend.add_special_tokens(["<|im_start|>", "<|im_end|>", "<|endoftext|>"])
+    specials = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=900, special_tokens=specials, show_progress=False,
+        initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()),
+    )  # fmt: skip
+    backend.train_from_iterator([PERSONAS_FILE.read_text(encoding="utf-8")], trainer)
     end = backend.token_to_id("<|endoftext|>")
     return Tokenizer(backend, CHATML_TEMPLATE, bos_id=None, eos_id=end, pad_id=end)
 
@@ -135,23 +140,23 @@ def learn(model: Decoder, tokenizer: Tokenizer, lessons: Sequence[Lesson]) -> No
         optimizer.step()
         if loss.item() < LEARNT:
             return
-    raise AssertionError(f"{len(lessons)} lessons were not learnt in {TEACHING_STEPS} steps: loss {loss.item():.3f}")
+    raise AssertionError(f"{len(lessons)} lessons were not learnt in {TEACHING_STEPS} steps")
 
 
 @pytest.fixture(scope="session")
-def taught_folder(tmp_path_factory: pytest.TempPathFactory, byte_tokenizer: Tokenizer) -> Callable[..., Path]:
+def taught_folder(tmp_path_factory: pytest.TempPathFactory, small_tokenizer: Tokenizer) -> Callable[..., Path]:
     """`taught_folder(lessons, seed=0)`: a model folder; equal lessons are learnt once a session."""
     known: dict[str, Path] = {}
 
     def make(lessons: Sequence[Lesson], seed: int = 0) -> Path:
         key = json.dumps([lessons, seed])
         if key not in known:
-            model, folder = small_model(byte_tokenizer, seed), tmp_path_factory.mktemp("taught")
+            model, folder = small_model(small_tokenizer, seed), tmp_path_factory.mktemp("taught")
             threads = torch.get_num_threads()
             torch.set_num_threads(1)
-            learn(model, byte_tokenizer, lessons)
+            learn(model, small_tokenizer, lessons)
             torch.set_num_threads(threads)
-            save_model(model, byte_tokenizer, folder)
+            save_model(model, small_tokenizer, folder)
             known[key] = folder
         return known[key]
 
@@ -170,10 +175,10 @@ def teach(give: Callable[..., Artifact], taught_folder: Callable[..., Path]) -> 
 
 
 @pytest.fixture
-def a_reward_model(give: Callable[..., Artifact], byte_tokenizer: Tokenizer, tmp_path: Path) -> Artifact:
+def a_reward_model(give: Callable[..., Artifact], small_tokenizer: Tokenizer, tmp_path: Path) -> Artifact:
     """Random weights, its head included."""
-    model = RewardModel(small_model(byte_tokenizer, seed=1))
+    model = RewardModel(small_model(small_tokenizer, seed=1))
     torch.manual_seed(0)
     torch.nn.init.normal_(model.head.weight)
-    save_reward_model(model, byte_tokenizer, tmp_path / "reward")
+    save_reward_model(model, small_tokenizer, tmp_path / "reward")
     return give("reward model", lambda output: output.write_folder(tmp_path / "reward"), kind="checkpoint")

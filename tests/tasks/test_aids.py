@@ -19,7 +19,7 @@ from tasks.judges.ground_truth import verifier, verify
 from tasks.prompts.instructions import KINDS
 from tasks.rows import PROMPT, make_row
 
-GREEDY = SamplingParams(temperature=0.0, max_tokens=40)
+GREEDY = SamplingParams(temperature=0.0, max_tokens=24)
 SUM = "What is two and four?"
 OTHER_SUM = "What is two and three?"
 TEA = "Tell me about tea. Use lower case only."
@@ -56,7 +56,10 @@ LESSONS: list[tuple[list[dict[str, str]], str]] = [
     ([user("Tell me about tea.")], "Tea Is A Drink. It is hot."),
     ([user(RAIN)], "Rain falls on the town."),
     ([user(RAIN), assistant('"')], 'Rain falls on the town."'),
-    ([user(SNOW), assistant('"')], '"' + "Snow falls on the town and all the hills around it."),
+    (
+        [user(SNOW), assistant('"')],
+        '"Snow falls on the town, on all the green hills around it, on the river bank and on the bridge."',
+    ),
 ]
 
 
@@ -106,6 +109,15 @@ def test_examples_are_of_the_same_subject_and_never_the_prompt_itself(bench: Ben
     bench.solved["number"] = [Example(row, "It is 6.")]
     bench.solved["exact"] = [solved]
     assert help_out(["few_shot"], bench, [Case(row, [])]) == {}
+
+
+def test_an_answer_that_ground_truth_fails_helps_nobody(bench: Bench) -> None:
+    solved = Example(prompt_row(OTHER_SUM, verifier("number", {"value": "5"})), "It is 5.")
+    bench.solved["number"] = [solved]
+    row = prompt_row(SUM, verifier("number", {"value": "7"}))
+    (helped,) = AIDS["few_shot"](bench, [Case(row, [])])
+    assert helped is not None and helped.text == "It is 6."
+    assert help_out(["few_shot"], bench, [Case(row, [])]) == {} and bench.solved["number"] == [solved]
 
 
 def test_examples_stop_at_the_number_of_shots() -> None:

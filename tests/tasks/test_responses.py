@@ -235,7 +235,7 @@ def test_samples_differ(run_stage: Callable[..., Artifact], prompts: Artifact, g
 def test_a_prompt_that_does_not_fit_is_counted_and_the_rest_answered(
     run_stage: Callable[..., Artifact], give_rows: Callable[..., Artifact], generator: Artifact
 ) -> None:
-    long = prompt_row("word " * 200, "maths", CHECKS[SUM][1])
+    long = prompt_row("word " * 600, "maths", CHECKS[SUM][1])
     prompts = give_rows("one long", [prompt_row(EASY), long], PROMPT)
     made = run_stage(responses.run, CONFIG, prompts=prompts, generator=generator)
     assert set(by_prompt(made)) == {EASY}
@@ -246,7 +246,7 @@ def test_a_prompt_that_does_not_fit_is_counted_and_the_rest_answered(
 def test_no_answer_at_all_is_an_error_with_the_counts(
     run_stage: Callable[..., Artifact], give_rows: Callable[..., Artifact], generator: Artifact
 ) -> None:
-    long = give_rows("too long", [prompt_row("word " * 200, "open")], PROMPT)
+    long = give_rows("too long", [prompt_row("word " * 600, "open")], PROMPT)
     with pytest.raises(EmptyDataset, match=r"no answers to 1 prompts: .*dropped:too_long 2"):
         run_stage(responses.run, CONFIG, prompts=long, generator=generator)
     with pytest.raises(EmptyDataset, match="no answers to 0 prompts"):
