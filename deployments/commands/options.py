@@ -16,7 +16,7 @@ from tasks.configs.plan import Plan
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-STDERR = Console(stderr=True, highlight=False)
+STDERR = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def workspace_option(function: Callable[..., Any]) -> Callable[..., Any]:

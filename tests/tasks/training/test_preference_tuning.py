@@ -127,7 +127,11 @@ def test_another_models_reference_is_refused(workshop, tokenizer):
 
 
 def test_rpo_leaves_out_pairs_without_rewards_and_dpo_needs_none(workshop, tokenizer):
-    rows = [*some_rows()[:3], preference("Say it.", "it", "no it", (None, None)), preference("x", "y", "z", (1.0, None))]
+    rows = [
+        *some_rows()[:3],
+        preference("Say it.", "it", "no it", (None, None)),
+        preference("x", "y", "z", (1.0, None)),
+    ]
     inputs = given(workshop, tokenizer, rows)
     rpo = workshop.run(preference_tuning.run, CONFIG, **inputs).manifest()
     assert rpo.counts == {"in": 5, "kept": 3, "dropped:no rewards": 2}
@@ -154,7 +158,9 @@ def test_parts_are_disjoint_in_prompts_and_cover_all(workshop, tokenizer):
     ]
     inputs = given(workshop, tokenizer, some_rows())
     counts = [
-        workshop.run(preference_tuning.run, CONFIG.model_copy(update={"part": n, "parts": 2}), **inputs).manifest().counts
+        workshop.run(preference_tuning.run, CONFIG.model_copy(update={"part": n, "parts": 2}), **inputs)
+        .manifest()
+        .counts
         for n in range(2)
     ]
     assert [found["kept"] for found in counts] == [3, 2]

@@ -94,7 +94,7 @@ def test_the_best_weights_are_put_back_where_later_ones_are_worse(workshop, inpu
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"trainable": "lora"}, {"learning_rate": 0.5}], ids=["all", "lora", "best before the stop"]
+    "changes", [{}, {"trainable": "lora"}, {"learning_rate": 5.0}], ids=["all", "lora", "best before the stop"]
 )
 def test_interrupted_and_resumed_gives_the_same_bytes(workshop, another_workshop, tokenizer, changes):
     config = REGRESSION.model_copy(update={"steps": 14, "evaluate_every": 1, **changes})
