@@ -87,13 +87,15 @@ class Pending(Generic[R]):
 
 
 class Job(Generic[P, R]):
-    """A function around one `ray_job` block, as a Prefect task of the same name."""
+    """A function around one `ray_job` block, as a Prefect task of the same name; `run_name` names each of its runs."""
 
-    def __init__(self, function: Callable[P, R]) -> None:
+    def __init__(self, function: Callable[P, R], run_name: str = "") -> None:
         self.function = function
         name = function.__name__.replace("_", " ")
         make_task: Any = task  # its overloads know no ParamSpec
-        self.task: Any = make_task(function, name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)
+        self.task: Any = make_task(
+            function, name=name, task_run_name=run_name or name, cache_policy=NO_CACHE, persist_result=False
+        )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return (self.function if RUNNER.get().dry else self.task)(*args, **kwargs)
@@ -103,6 +105,11 @@ class Job(Generic[P, R]):
         if RUNNER.get().dry:
             return Pending(None, self.function(*args, **kwargs))
         return Pending(self.task.submit(*args, **kwargs))
+
+
+def job(run_name: str) -> Callable[[Callable[P, R]], Job[P, R]]:
+    """A Job whose runs go by a template over its arguments, such as "{label}"."""
+    return lambda function: Job(function, run_name)
 
 
 def call(flow: Any, *args: Any) -> Any:

@@ -28,10 +28,9 @@ def iteration(plan: Plan, number: int, generator: Artifact, given: Foundations) 
         if rows is not None:
             steps[phase] = stages.supervise(plan, phase, candidate, rows, exam)
             candidate = steps[phase].model
-    for turn, objective in enumerate(plan.preference_tuning):  # DPO, RPO, RPO, RPO
-        pairs = sets.dpo if objective.objective == "dpo" else sets.rpo
-        label = plan.turn_labels()[turn]
-        steps[label] = stages.tune(plan, turn, candidate, pairs, exam)
+    for label, turn in zip(plan.turn_labels(), plan.preference_tuning, strict=True):  # DPO, RPO, RPO, RPO
+        pairs = sets.dpo if turn.objective == "dpo" else sets.rpo
+        steps[label] = stages.tune(plan, label, candidate, pairs, exam)
         candidate = steps[label].model
 
     examined = stages.gate(plan, candidate, generator, exam)

@@ -3,7 +3,7 @@
 Artifacts in, artifacts out; every stage keeps its own manifest, so a chain that broke goes on where it stopped.
 """
 
-from flows.execution import Job, ray_job
+from flows.execution import Job, job, ray_job
 from flows.products import Corpus, Exam, Examined, Foundations, Sets, Trained, Turn
 from infra.artifacts import Artifact
 from tasks.configs.import_model import ImportModelConfig
@@ -11,7 +11,7 @@ from tasks.configs.plan import Plan, PretrainingPlan
 from tasks.configs.report import ReportConfig
 
 
-@Job
+@job("{label}")
 def import_model(config: ImportModelConfig, label: str) -> Artifact:
     """Bring a GGUF file or a Hugging Face folder into the store."""
     with ray_job(label) as stage:
@@ -124,7 +124,7 @@ def examine_generator(plan: Plan, given: Foundations, generator: Artifact) -> Ar
         return stage("generator dev", plan.dev_exam, model=generator, **inputs)
 
 
-@Job
+@job("{phase}")
 def supervise(plan: Plan, phase: str, base: Artifact, rows: Artifact, exam: Exam) -> Trained:
     """One phase of supervised fine-tuning, then its development examination."""
     with ray_job(phase) as stage:
@@ -132,13 +132,13 @@ def supervise(plan: Plan, phase: str, base: Artifact, rows: Artifact, exam: Exam
         return Trained(model, exam.dev(stage, phase, plan, model))
 
 
-@Job
-def tune(plan: Plan, turn: int, policy: Artifact, pairs: Artifact, exam: Exam) -> Trained:
+@job("{label}")
+def tune(plan: Plan, label: str, policy: Artifact, pairs: Artifact, exam: Exam) -> Trained:
     """One turn of preference tuning, from and anchored to `policy`: reference log-probabilities, DPO or RPO, exam."""
-    label = plan.turn_labels()[turn]
+    objective = plan.preference_tuning[plan.turn_labels().index(label)]
     with ray_job(label) as stage:
         reference = stage(f"{label} reference", plan.reference_logprobs, policy=policy, pairs=pairs)
-        model = stage(label, plan.preference_tuning[turn], policy=policy, pairs=pairs, reference=reference)
+        model = stage(label, objective, policy=policy, pairs=pairs, reference=reference)
         return Trained(model, exam.dev(stage, label, plan, model))
 
 

@@ -185,7 +185,7 @@ def test_prefect_shows_the_flows_as_a_tree_of_named_tasks(servers):
     names = {run["name"] for run in flows if run["state_type"] == "COMPLETED"}
     assert {"iteration 1", "pretrain", "reward model"} <= names
     tasks = httpx.post(f"{url}/task_runs/filter", json={"limit": 200}).json()
-    assert {"write prompts", "judge and mix", "supervise", "tune", "gate"} <= {task["name"] for task in tasks}
+    assert {"write prompts", "judge and mix", "general sft", "rpo 3", "gate"} <= {task["name"] for task in tasks}
 
 
 def test_every_stage_has_its_manifest_in_one_place(turned):
