@@ -49,12 +49,16 @@ def from_registry(reference: str, tracking_uri: str | None) -> Artifact:
 
 
 def checkpoint(reference: str, match: re.Match[str]) -> Artifact:
-    """The checkpoint at an artifact's address."""
-    artifact = Artifact(kind="checkpoint", **match.groupdict())
+    """The checkpoint at an artifact's address; its store's folder may be given relative to where the user is."""
+    address = match.groupdict() | {"store": Storage.open(match["store"]).uri}
+    artifact = Artifact(kind="checkpoint", **address)
     problems = artifact.check()
     if problems:
         file, reason = problems[0]
         raise InputError(f"{reference}: {artifact.uri}/{file} is {reason}", "run `ratchet data verify`")
+    kind = artifact.manifest().kind
+    if kind != artifact.kind:
+        raise InputError(f"{reference} is a {kind}, not a model", f"give {FORMS}")
     return artifact
 
 

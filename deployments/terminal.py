@@ -92,6 +92,9 @@ class Terminal:
         self.console.print(f"  [bold]{label}: {data['verdict']}[/bold]  {data.get('text', '')}", highlight=False)
 
     def _drop(self, label: str) -> None:
+        """The next iteration's step of this name starts afresh."""
+        self.curve.pop(label, None)
+        self.said.pop(label, None)
         if label in self.tasks:
             self.progress.remove_task(self.tasks.pop(label))
 

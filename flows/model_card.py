@@ -40,9 +40,8 @@ def licences(artifact: Artifact) -> list[str]:
     """Licences of everything that the artifact was made from, combined upward."""
     found: set[str] = set()
     for _, manifest in ancestors(artifact):
-        found.update(licence for licence in manifest.result.get("licences", []) if licence)
-        if licence := manifest.recipe.get("licence"):
-            found.add(str(licence))
+        stated = [*manifest.result.get("licences", []), manifest.result.get("licence"), manifest.recipe.get("licence")]
+        found.update(str(licence) for licence in stated if licence)
     return sorted(found)
 
 
@@ -82,6 +81,15 @@ def training_data(manifest: Manifest, store: str) -> list[str]:
     for name, stage in manifest.input_stages.items():
         fingerprint = manifest.inputs[name]
         if isinstance(stage, str) and isinstance(fingerprint, str):
-            rows = Artifact(stage=stage, kind="unknown", fingerprint=fingerprint, store=store).manifest().rows
-            lines.append(f"- {name}: `{stage}/{fingerprint[:12]}`" + (f", {rows} rows" if rows is not None else ""))
+            source = Artifact(stage=stage, kind="unknown", fingerprint=fingerprint, store=store)
+            lines.append(f"- {name}: `{stage}/{fingerprint[:12]}`{rows_of(source)}")
     return lines
+
+
+def rows_of(source: Artifact) -> str:
+    """ ", 40 rows" for a data set; what was cleaned up is said to be gone."""
+    try:
+        rows = source.manifest().rows
+    except ArtifactMissing:
+        return ", no longer in the store"
+    return "" if rows is None else f", {rows} rows"

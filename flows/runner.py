@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 import threading
 import time
@@ -124,7 +125,7 @@ class JobRunner:
         # exec: without it the shell between Ray and the driver would survive a kill of either.
         return JobRequest(
             base_id=name,
-            entrypoint=f"exec {sys.executable} -P -m tasks.job {self.store}#{key}",
+            entrypoint=f"exec {shlex.join([sys.executable, '-P', '-m', 'tasks.job', f'{self.store}#{key}'])}",
             cpus=cpus,
             gpus=max(step.config.resources.gpus for step in steps),
             env={

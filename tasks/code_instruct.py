@@ -150,7 +150,7 @@ class Breeder:
         config = self.config
         params = SamplingParams(temperature=config.instruction_temperature, top_p=config.instruction_top_p,
                                 max_tokens=config.instruction_max_tokens)  # fmt: skip
-        known = [_known(config, colonies.pool(colony)) for colony in range(len(colonies.born))]
+        known = [known_tasks(config, colonies.pool(colony)) for colony in range(len(colonies.born))]
         answers = answer(self.writer, [task_ask(child, params) for child in children], (0.0, 0.3))
         for child, said in zip(children, answers, strict=True):
             child.task = said.text
@@ -247,7 +247,7 @@ def solution_of(text: str, finished: bool, parents: Iterable[Member]) -> tuple[s
 def select(config: CodeInstructConfig, colonies: Colonies) -> tuple[list[Member], Counter[str]]:
     """The fittest of all colonies without duplicates, best first, and counts of the others by reason."""
     everyone = [member for born in colonies.born for member in born]
-    known = _known(config, colonies.seeds)
+    known = known_tasks(config, colonies.seeds)
     kept: dict[tuple[str, ...], Member] = {}
     lost: Counter[str] = Counter()
     for member in sorted(everyone, key=lambda member: (-(member.fitness or 0.0), member.id)):
@@ -269,7 +269,7 @@ def _template(operation: str) -> dict[str, Any]:
     return TEMPLATES[kind][name] if name else TEMPLATES[kind]
 
 
-def _known(config: CodeInstructConfig, members: Iterable[Member]) -> NearDuplicates:
+def known_tasks(config: CodeInstructConfig, members: Iterable[Member]) -> NearDuplicates:
     """The tasks that nobody needs again: these members' and the templates' own."""
     known = NearDuplicates(DeduplicateConfig(similarity=config.similarity))
     templates = [*TEMPLATES["mutate"].values(), TEMPLATES["crossover"]]

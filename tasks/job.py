@@ -127,7 +127,7 @@ def fail(log: JobLog, label: str, error: Exception) -> int:
 def main(location: str) -> int:
     """Run the chain in the spec at `location`; returns the process's exit code."""
     start_watchdog()
-    root, _, key = location.partition("#")
+    root, _, key = location.rpartition("#")
     store = Storage.open(root)
     spec = json.loads(store.read(key))
     torch.set_num_threads(spec["threads"])

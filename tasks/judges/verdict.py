@@ -36,7 +36,8 @@ def verdicts(engine: Engine, conversations: Sequence[Messages], words: Sequence[
 def _word_ids(engine: Engine, words: Sequence[str]) -> list[list[int]]:
     ids = [engine.tokenizer.encode(word) for word in words]
     spelled = [engine.tokenizer.decode(one) for one in ids]
-    if [word.strip() for word in spelled] != [word.strip() for word in words] or len(words) != 2:
+    told_apart = len(words) == 2 and ids[0] != ids[1]
+    if not told_apart or [word.strip() for word in spelled] != [word.strip() for word in words]:
         raise InputError(
             f"the judge's tokenizer reads the verdicts {list(words)} as {spelled}; expected two words that it can tell "
             "apart",

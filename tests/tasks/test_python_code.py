@@ -14,7 +14,8 @@ GOOD = {
     "import": "import math\n\ndef root(x):\n    return math.isqrt(x)",
     "alias and star": "from itertools import *\n\ndef ends(rows):\n    return list(chain.from_iterable(rows))",
     "helper": "def twice(x):\n    return x + x\n\ndef four_times(x):\n    return twice(twice(x))",
-    "own class": "class Bag:\n    def fill(self):\n        self.full = True\n\ndef full(bag):\n    bag.fill()\n    return bag",
+    "own class": "class Bag:\n    def fill(self):\n        self.full = True\n\ndef filled(bag):\n    bag.fill()\n"
+    "    return bag",
     "every kind of binding": (
         "def f(a, *rest, key=None, **more):\n    try:\n        with open(a) as file:\n            text = file.read()\n"
         "    except OSError as error:\n        return error, rest, key, more\n"

@@ -1,8 +1,10 @@
 """Yes or No from log-probabilities: compared with the model's own full distribution."""
 
+import math
 from pathlib import Path
 
 import pytest
+import tokenizers
 import torch
 
 from infra.errors import InputError
@@ -18,12 +20,17 @@ WORDS = (" Yes", " No")
 
 
 @pytest.fixture
-def engine(byte_tokenizer: Tokenizer, tmp_path: Path) -> Engine:
+def engine(tmp_path: Path) -> Engine:
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = tokenizers.decoders.ByteLevel()
+    backend.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    tokenizer = Tokenizer(backend, CHATML_TEMPLATE, bos_id=None, eos_id=0, pad_id=0)
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2,
              "head_dim": 8, "rotary_fraction": 0.5, "init_std": 0.3, "max_positions": 128}  # fmt: skip
-    model = init_model(ModelConfig("nemotron", byte_tokenizer.vocab_size, eos_ids=(0,), **shape), 1)
-    save_model(model, byte_tokenizer, tmp_path / "model")
-    assert byte_tokenizer.chat_template == CHATML_TEMPLATE
+    model = init_model(ModelConfig("nemotron", tokenizer.vocab_size, eos_ids=(0,), **shape), 1)
+    save_model(model, tokenizer, tmp_path / "model")
     return Engine(*load_model(tmp_path / "model"))
 
 
@@ -42,7 +49,7 @@ def test_log_odds_and_mass_are_the_models_own(engine: Engine) -> None:
                 logprobs = engine.model(torch.tensor([[*prompt, *ids]]))[0].log_softmax(-1)
             logs.append(sum(logprobs[len(prompt) - 1 + step, token].item() for step, token in enumerate(ids)))
         assert verdict and verdict.log_odds == pytest.approx(logs[0] - logs[1], abs=1e-4)
-        assert verdict.mass == pytest.approx(sum(map(torch.tensor(logs).exp().tolist().__getitem__, (0, 1))), abs=1e-6)
+        assert verdict.mass == pytest.approx(sum(math.exp(log) for log in logs), abs=1e-6)
     assert found[0] != found[1] and found == verdicts(engine, [asked("bad?"), asked("good?")], WORDS)[::-1]
 
 
@@ -59,10 +66,7 @@ def test_what_does_not_fit_has_no_verdict(engine: Engine) -> None:
     assert verdicts(engine, [], WORDS) == []
 
 
-@pytest.mark.parametrize("words", [("Yes", "No", "Maybe"), ("Yes",), (" <|im_end|>", " No"), (" Yes", " yes ")])
+@pytest.mark.parametrize("words", [("Yes", "No", "Maybe"), ("Yes",), (" <|im_end|>", " No"), (" Yes", " Yes")])
 def test_words_that_cannot_be_told_apart_are_refused(engine: Engine, words: tuple[str, ...]) -> None:
-    if words == (" Yes", " yes "):
-        assert verdicts(engine, [asked("x")], words)[0]
-        return
     with pytest.raises(InputError, match="expected two words"):
         verdicts(engine, [asked("x")], words)
