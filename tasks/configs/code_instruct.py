@@ -16,7 +16,7 @@ class CodeInstructConfig(StageConfig):
 
     colonies: int = Field(default=2, ge=1)
     generations: int = Field(default=2, ge=1)
-    population: int = Field(default=12, ge=1)
+    population: int = Field(default=10, ge=1)
     """Children that each colony draws in each generation."""
     target: int = Field(default=24, ge=1)
     """Most generated rows to keep, the fittest first; the hand-written seeds come on top."""
