@@ -123,11 +123,16 @@ def _read(node: ast.AST) -> Iterator[str]:
 
 
 def _endless_recursion(tree: ast.Module, functions: list[Function]) -> bool:
-    """A function calls itself, and nothing in it could ever decide not to."""
-    return any(
-        function.name in set(_read(function)) and not any(isinstance(node, BRANCHES) for node in ast.walk(function))
-        for function in functions
-    )
+    return any(function.name in set(_read(function)) and not _has_way_out(function) for function in functions)
+
+
+def _has_way_out(function: Function) -> bool:
+    """Something in it decides, and some result comes without another call of itself."""
+    if not any(isinstance(node, BRANCHES) for node in ast.walk(function)):
+        return False
+    results = [node.value for node in ast.walk(function) if isinstance(node, ast.Return) and node.value is not None]
+    choices = [any(isinstance(node, ast.IfExp | ast.BoolOp) for node in ast.walk(result)) for result in results]
+    return not results or any(choices) or any(function.name not in set(_read(result)) for result in results)
 
 
 def _undefined_name(tree: ast.Module, functions: list[Function]) -> bool:
