@@ -112,8 +112,9 @@ def judge_and_mix(plan: Plan, given: Foundations, generator: Artifact, data: dic
             parts["human"] = given.human
         if "code" not in data or plan.code_mix is None:
             return Sets(None, stage("general mix", plan.general_mix, **parts), dpo, rpo)
-        code = stage("code mix", plan.code_mix, code=data["code"])
-        return Sets(code, stage("general mix", plan.general_mix, code=data["code"], **parts), dpo, rpo)
+        evolved = stage("clean code", plan.deduplicate, rows=data["code"], evaluation_set=given.items)
+        code = stage("code mix", plan.code_mix, code=evolved)
+        return Sets(code, stage("general mix", plan.general_mix, code=evolved, **parts), dpo, rpo)
 
 
 @Job
