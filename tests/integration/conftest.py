@@ -13,6 +13,8 @@ import pytest
 
 RUN_S = 1200
 """Seconds that a whole turn may take on a busy machine."""
+SERVERS = ("RATCHET_", "PREFECT_", "MLFLOW_", "RAY_")
+"""Variables that point to servers. MLflow's client exports its address once told, so earlier tests leave one behind."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Turned:
 
 def ratchet(workspace: Path, *arguments: str) -> Ended:
     """Run the installed command in an environment that configures no server."""
-    bare = {name: value for name, value in os.environ.items() if not name.startswith(("RATCHET_", "PREFECT_", "RAY_"))}
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(SERVERS)}
     done = subprocess.run(
         [str(Path(sys.executable).parent / "ratchet"), *arguments, "--workspace", str(workspace), "--json"],
         capture_output=True, text=True, timeout=RUN_S, env=bare,
