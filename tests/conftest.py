@@ -1,10 +1,24 @@
 """Fixtures that several folders of tests share."""
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from infra.offline_model import install_offline_model
+from tests.s3_server import S3Server, Seaweed
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    seaweed = Seaweed(tmp_path_factory.mktemp("seaweed"))
+    try:
+        seaweed.start()
+        yield seaweed.server
+    finally:
+        seaweed.kill()
+        shutil.rmtree(seaweed.folder / "data", ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from infra.errors import AlreadyExists, InputError, ServiceError, StoreError
 from infra.storage import Storage, check_key
 from infra.storage_s3 import CHUNK_BYTES
-from tests.infra.conftest import BUCKET, S3Server, Seaweed
+from tests.s3_server import BUCKET, S3Server, Seaweed
 
 
 def run_python(code: str, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:

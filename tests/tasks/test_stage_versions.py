@@ -1,17 +1,11 @@
 """A stage whose code changed has a new version, or a written waiver says that its bytes stay the same."""
 
-import importlib.util
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
-_spec = importlib.util.spec_from_file_location("stage_code", Path(__file__).with_name("stage_code.py"))
-assert _spec is not None and _spec.loader is not None
-stage_code = importlib.util.module_from_spec(_spec)
-sys.modules["stage_code"] = stage_code
-_spec.loader.exec_module(stage_code)
+from tests.tasks import stage_code
 
 
 def test_no_stage_changed_behind_its_version() -> None:
