@@ -129,22 +129,34 @@ def smollm(scale: float = 1.0) -> Plan:
         attributes=AttributesConfig(),
         reward_model=RewardModelConfig(max_tokens=512),
         topics=TopicsConfig(),
-        prompts=PromptsConfig(),
+        prompts=PromptsConfig(
+            families={
+                "open_qa": scaled(24, scale),
+                "writing": scaled(12, scale),
+                "maths": scaled(16, scale),
+                "instruction": scaled(110, scale),
+            }
+        ),
         deduplicate=DeduplicateConfig(),
         dialogues=DialoguesConfig(rows=scaled(16, scale)),
-        code_instruct=CodeInstructConfig(target=scaled(16, scale)),
-        responses=ResponsesConfig(),
-        judging=JudgingConfig(),
+        code_instruct=CodeInstructConfig(target=scaled(16, scale), population=scaled(10, scale)),
+        responses=ResponsesConfig(
+            responders=(
+                Responder(label="generator greedy"),
+                Responder(label="generator warm", temperature=0.8, top_p=0.95, open_samples=2),
+            )
+        ),
+        judging=JudgingConfig(truth_prompts=16),
         dpo_pairs=PreferencesConfig(objective="dpo"),
-        rpo_pairs=PreferencesConfig(objective="rpo", chosen_floor=0.25),
+        rpo_pairs=PreferencesConfig(objective="rpo", chosen_floor=0.25, max_pairs=scaled(24, scale)),
         code_mix=MixConfig(code_share=1.0, replay_share=0.0),
         general_mix=MixConfig(),
         code_sft=sft.model_copy(update={"learning_rate": 1e-5, "epochs": 1}),
-        general_sft=sft,
+        general_sft=sft.model_copy(update={"learning_rate": 1e-4}),
         reference_logprobs=ReferenceLogprobsConfig(),
         preference_tuning=(dpo, rpo, rpo, rpo),
-        dev_exam=EvaluateConfig(half="dev", max_tokens=56),
-        gate_exam=EvaluateConfig(half="gate", max_tokens=56),
+        dev_exam=EvaluateConfig(half="dev", max_tokens=80),
+        gate_exam=EvaluateConfig(half="gate", max_tokens=80, shard_items=512),
         gate=GateConfig(),
     )
 

@@ -1,7 +1,8 @@
-"""Judging: every answer gets five attributes and a reward, and the judges are measured against one another.
+"""Judging: answers get five attributes and a reward, and the judges are measured against one another.
 
-Ground truth's verdicts came with the answers. The reward model scores all of them. The LLM compares a sample of pairs
-in both orders. judges.json tells how far each can be trusted: agreement by family, flips, bias for length and seat.
+Ground truth's verdicts came with the answers. The reward model scores all open ones, and a sample of those that truth
+decides on. The LLM compares a sample of pairs in both orders. judges.json tells how far each can be trusted: agreement
+by family, flips, bias for length and seat.
 """
 
 import hashlib
@@ -59,18 +60,28 @@ def run(
 
 
 def score_rows(config: JudgingConfig, output: Output, rows: Sequence[Row], reward_model: Artifact) -> list[Row]:
-    """Rows with the reward model's scores, shard by shard; finished shards are read back."""
+    """Rows with the reward model's scores where it is asked, shard by shard; finished shards are read back."""
     scored: list[Row] = []
-    scorer = Scorer(reward_model, config.resources)
+    scorer, measured = Scorer(reward_model, config.resources), measured_prompts(config, rows)
     for shard, start in enumerate(range(0, len(rows), config.shard_rows)):
         if not output.has_shard(shard):
             part: list[Row] = []
             for row in rows[start : start + config.shard_rows]:
-                part.append(row | scorer.score(row["prompt"], row["response"]))
+                asked = row["passed"] is None or row["prompt_id"] in measured
+                part.append(row | scorer.score(row["prompt"], row["response"]) if asked else row)
                 output.progress(start + len(part), len(rows), "answers")
             output.write_shard(shard, part, RESPONSE)
         scored += output.read_shard(shard)
     return scored
+
+
+def measured_prompts(config: JudgingConfig, rows: Iterable[Row]) -> set[str]:
+    """Prompts of checked answers that differ in ground truth, up to the configured number, in a seeded order."""
+    truths: defaultdict[str, set[bool | None]] = defaultdict(set)
+    for row in rows:
+        truths[row["prompt_id"]].add(row["passed"])
+    telling = [prompt for prompt, found in truths.items() if found == {True, False}]
+    return {*sorted(telling, key=lambda prompt: _draw(config.seed, prompt))[: config.truth_prompts]}
 
 
 def pairs_of(rows: Iterable[Row], seed: int) -> tuple[list[Pair], list[Pair]]:
@@ -145,8 +156,9 @@ def verdict_rows(pairs: Sequence[Pair], verdicts: Verdicts) -> list[dict[str, An
 def metrics_of(rows: Sequence[Row], report: Mapping[str, Any]) -> dict[str, float]:
     """What the tracker plots; a judge without verdicts has no metric."""
     truths = [row["passed"] for row in rows if row["passed"] is not None]
+    rewards = [row["reward"] for row in rows if row["reward"] is not None]
     facts = {
-        "reward_mean": mean(row["reward"] for row in rows),
+        "reward_mean": mean(rewards) if rewards else None,
         "passed_share": mean(truths) if truths else None,
         "reward_model_accuracy": report["agreement"][f"{GROUND_TRUTH}/{REWARD_MODEL}"]["all"]["agree"],
         "llm_reward_model_agreement": report["agreement"][f"{REWARD_MODEL}/{LLM}"]["all"]["agree"],

@@ -87,11 +87,13 @@ def empty(total: int, dropped: Mapping[str, int]) -> EmptyDataset:
 
 
 def verified(responses: Iterable[Row], dropped: Counter[str]) -> list[Row]:
-    """One passing answer per prompt as a single-turn dialogue: the model's own before an aided one."""
+    """One passing, finished answer per prompt as a single-turn dialogue: the model's own before an aided one."""
     passing: dict[str, Row] = {}
     for row in sorted(responses, key=lambda row: (row["prompt_id"], bool(row["aid"]), row["sample"] or 0, row["id"])):
         if row["passed"] is False:
             dropped["failed"] += 1
+        elif row["passed"] and row["finish_reason"] != "stop":
+            dropped["unfinished"] += 1
         elif row["passed"] and runs_in_circles(row["response"]):
             dropped["runs_in_circles"] += 1
         elif row["passed"] and row["prompt_id"] in passing:

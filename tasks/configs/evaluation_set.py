@@ -16,6 +16,7 @@ class EvaluationSetConfig(StageConfig):
 
     stage: ClassVar[str] = "evaluation_set"
     module: ClassVar[str] = "tasks.evaluation_set"
+    version: ClassVar[int] = 2
 
     seed: int = Field(default=0, ge=0, le=0)
     """Always 0: one evaluation set for all iterations and lineages."""

@@ -8,12 +8,16 @@ from tasks.configs.base import Kind, StageConfig
 
 
 class JudgingConfig(StageConfig):
-    """Every response gets five attributes and a reward; some pairs are also shown to the LLM judge."""
+    """Responses get five attributes and a reward; some pairs are also shown to the LLM judge."""
 
     stage: ClassVar[str] = "judge"
     module: ClassVar[str] = "tasks.judge"
     kind: ClassVar[Kind] = "dataset"
+    version: ClassVar[int] = 2
 
+    truth_prompts: int = Field(default=1_000_000, ge=0)
+    """Prompts with passing and failing answers that the reward model scores, to measure it. Ground truth alone decides
+    on answers that it can check, so the other ones are left without scores. Open answers are all scored."""
     llm_pairs: int = Field(default=12, ge=0)
     """Pairs of answers to open prompts that the LLM judges, each in both orders."""
     llm_truth_pairs: int = Field(default=6, ge=0)

@@ -34,6 +34,7 @@ class MixConfig(StageConfig):
     stage: ClassVar[str] = "mix"
     module: ClassVar[str] = "tasks.mix"
     kind: ClassVar[Kind] = "dataset"
+    version: ClassVar[int] = 2
 
     max_dialogues: int = Field(default=1_000_000, ge=0)
     max_verified: int = Field(default=1_000_000, ge=0)

@@ -39,7 +39,7 @@ KINDS: dict[str, Instruction] = {
 _WORDINGS: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "wordings.yaml").read_text(encoding="utf-8"))
 
 Use = Literal["training", "evaluation"]
-"""Evaluation has wordings of its own, so that training never shows them."""
+"""Evaluation has wordings of its own, which training never shows."""
 
 
 class Check(TypedDict):

@@ -41,6 +41,14 @@ def test_every_answer_is_scored_as_the_reward_model_scores_it(run_stage, inputs,
         assert row["reward"] == pytest.approx(scalar_reward(values), rel=1e-5)
 
 
+def test_checked_answers_are_scored_for_as_many_prompts_as_asked(run_stage, inputs):
+    rows = run_stage(judge.run, JudgingConfig(truth_prompts=2, llm_pairs=0, llm_truth_pairs=0), **inputs).rows()
+    scored = {row["prompt_id"] for row in rows if row["passed"] is not None and row["reward"] is not None}
+    assert len(scored) == 2 and all(row["reward"] is not None for row in rows if row["passed"] is None)
+    unscored = [row for row in rows if row["reward"] is None]
+    assert len(unscored) == 4 and {row[name] for row in unscored for name in ATTRIBUTES} == {None}
+
+
 def test_the_report_says_how_far_each_judge_can_be_trusted(run_stage, inputs):
     artifact = run_stage(judge.run, JudgingConfig(llm_pairs=3, llm_truth_pairs=2), **inputs)
     report, verdicts = artifact.read_json("judges.json"), artifact.read_json("llm_verdicts.json")
