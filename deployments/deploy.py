@@ -25,6 +25,7 @@ from prefect.workers.process import ProcessWorker
 from pydantic import Field
 
 from deployments.plans import DEFAULT_PRESET, load_plan
+from deployments.preflight import preflight
 from deployments.session import session
 from deployments.summary import as_document
 from deployments.wheel import turn_wheel
@@ -51,7 +52,9 @@ def append_iteration(
     """
     plan = load_plan(preset, None, changes)
     command = ["ratchet", "run", "--preset", preset, *(word for text in changes for word in ("--set", text))]
-    with session(Settings.from_env(), get_run_logger().info) as servers:
+    settings = Settings.from_env()
+    preflight(plan, settings)
+    with session(settings, get_run_logger().info) as servers:
         return as_document(turn_wheel(plan, servers, iterations, command))
 
 

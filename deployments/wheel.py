@@ -1,11 +1,12 @@
 """Runs the flywheel for a command or a deployment: sources, lineage, book, flow."""
 
 import shlex
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.references import resolve
@@ -16,7 +17,7 @@ from flows.foundations import Source
 from flows.runner import Site
 from flows.steps import make_step
 from infra.artifacts import Artifact
-from infra.errors import InputError, StoreError
+from infra.errors import InputError
 from infra.records import Records
 from infra.services import cores
 from infra.settings import Settings
@@ -24,7 +25,7 @@ from infra.storage import Storage
 from infra.tracking import Tracker
 from tasks.configs.plan import Plan
 
-LEAST_FREE_BYTES = 4 << 30
+DRAIN_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,6 @@ def project_of(plan: Plan, settings: Settings) -> str:
 def turn_wheel(plan: Plan, session: Session, iterations: int | None, command: Sequence[str]) -> Book:
     """Run the wheel to `iterations` in all (None: one more than the lineage has); returns its book."""
     settings = session.settings
-    check_disk(settings)
     sources = resolve_sources(plan, settings, session.mlflow_tracking_uri)
     project = project_of(plan, settings)
     tracker = Tracker(session.mlflow_tracking_uri, project)
@@ -78,20 +78,14 @@ def turn_wheel(plan: Plan, session: Session, iterations: int | None, command: Se
             run(plan, sources.generator, sources.base, iterations)
     finally:
         BOOK.reset(token)
+        send_what_is_left()
     return book
 
 
-def check_disk(settings: Settings) -> None:
-    """Raise StoreError early when the workspace's disk is nearly full: checkpoints are large."""
-    folder = settings.workspace
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if free < LEAST_FREE_BYTES:
-        raise StoreError(
-            f"{folder} has {free / 1e9:.1f} GB free, an iteration needs {LEAST_FREE_BYTES / 1e9:.1f} GB",
-            "free some, or choose another disk with --workspace",
-        )
+def send_what_is_left() -> None:
+    """Wait for the logs and events that Prefect's client holds: with the server gone it would try for a minute."""
+    for worker in (APILogWorker, EventsWorker):
+        worker.drain_all(timeout=DRAIN_S)
 
 
 def check_iterations(value: int) -> int:

@@ -16,6 +16,7 @@ from deployments.commands.options import (
     read_settings,
     workspace_option,
 )
+from deployments.preflight import preflight
 from deployments.session import Session, session
 from deployments.summary import as_document, print_summary
 from deployments.terminal import Terminal
@@ -41,6 +42,7 @@ def run(
     check_iterations(iterations)
     plan = read_plan(preset, config, changes, fresh)
     settings = read_settings(workspace)
+    preflight(plan, settings)
     command = ["ratchet", *sys.argv[1:]]
     with session(settings, lambda text: STDERR.print(f"[dim]{text}[/dim]")) as servers:
         document = execute(plan, servers, iterations, command)
