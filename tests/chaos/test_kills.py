@@ -41,7 +41,7 @@ class Run:
             command = [sys.executable, "-P", str(PLAN), str(self.workspace)]
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=bare)
             assert process.stdout is not None
-            for line in process.stdout:
+            for line in filter(lambda line: line.startswith("{"), process.stdout):  # MLflow prints there, too
                 self.events.append(event := json.loads(line))
                 if strike and self.is_at(event, stage, done):
                     strike(self.workspace, process)
@@ -49,7 +49,7 @@ class Run:
             self.code = process.wait(RUN_S)
             errors.seek(0)
             self.err = errors.read()
-        assert strike is None, f"{stage} never was at {done:.0%}: {self.events} {self.err[-2000:]}"
+        assert strike is None, f"{stage} never was at {done:.0%}: {self.err[-2000:]}"
         return self
 
     @staticmethod
