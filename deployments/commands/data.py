@@ -2,18 +2,17 @@
 
 import itertools
 import math
-import sys
 from pathlib import Path
 from typing import Any, get_args
 
 import click
-from rich.console import Console
 from rich.text import Text
 
 from deployments.commands.options import (
     STDERR,
     debug_option,
     json_option,
+    output_console,
     print_json,
     read_settings,
     workspace_option,
@@ -28,12 +27,6 @@ from tasks.configs.base import Kind
 
 CANDIDATES = 8
 """Most artifacts that an error lists."""
-
-
-def output_console() -> Console:
-    """Stdout for people; in a pipe nobody sees a width, so that no line breaks there."""
-    width = None if sys.stdout.isatty() else 10_000
-    return Console(file=sys.stdout, highlight=False, soft_wrap=True, width=width)
 
 
 @click.group("data")

@@ -19,6 +19,12 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 STDERR = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+def output_console() -> Console:
+    """Stdout for people; in a pipe nobody sees a width, so that no line breaks there."""
+    width = None if sys.stdout.isatty() else 10_000
+    return Console(file=sys.stdout, highlight=False, soft_wrap=True, width=width)
+
+
 def workspace_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--workspace", type=click.Path(path_type=Path), help="Folder of store, databases and logs (.ratchet)."

@@ -7,11 +7,11 @@ from typing import Any
 import click
 from rich.console import Console
 
-from deployments.commands.data import output_console
 from deployments.commands.options import (
     STDERR,
     debug_option,
     json_option,
+    output_console,
     plan_options,
     print_json,
     read_plan,

@@ -9,12 +9,12 @@ from typing import Any
 import click
 from rich.text import Text
 
-from deployments.commands.data import output_console
 from deployments.commands.options import (
     STDERR,
     Decorator,
     debug_option,
     json_option,
+    output_console,
     print_json,
     read_settings,
     workspace_option,

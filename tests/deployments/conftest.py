@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tokenizers
 import torch
 
 from deployments.cli import main
 from infra.artifacts import Artifact, fingerprint_of, input_fingerprints
 from infra.output import Outcome, Output
 from infra.storage import Storage
-from models.chat import CHATML_TEMPLATE
 from models.checkpoint import save_model
 from models.config import ModelConfig
 from models.decoder import Decoder, init_model
@@ -102,18 +100,6 @@ def put_rows(put: Put) -> Put:
         return put(stage, name, lambda output: output.write_shard(0, rows, schema), **more)
 
     return make
-
-
-@pytest.fixture(scope="session")
-def tokenizer() -> Tokenizer:
-    """One token for each byte."""
-    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
-    backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = tokenizers.decoders.ByteLevel()
-    backend.add_special_tokens(["<|im_start|>", "<|im_end|>", "<|endoftext|>"])
-    end = backend.token_to_id("<|endoftext|>")
-    return Tokenizer(backend, CHATML_TEMPLATE, bos_id=None, eos_id=end, pad_id=end)
 
 
 def tiny_decoder(tokenizer: Tokenizer, seed: int) -> Decoder:

@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tokenizers
 import torch
 
 from infra.artifacts import Artifact, fingerprint_of, input_fingerprints
 from infra.output import Outcome, Output
 from infra.storage import Storage
-from models.chat import CHATML_TEMPLATE
 from models.checkpoint import save_model
 from models.config import ModelConfig
 from models.decoder import init_model
@@ -20,19 +18,7 @@ from models.tokenizer import Tokenizer
 from tasks.configs.base import Resources, StageConfig
 from tasks.rows import DIALOGUE, make_row
 
-SPECIALS = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]
 QUICK = Resources(microbatch_tokens=256, checkpoint_every_s=1e-6)
-
-
-@pytest.fixture(scope="session")
-def tokenizer() -> Tokenizer:
-    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
-    backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = tokenizers.decoders.ByteLevel()
-    backend.add_special_tokens(SPECIALS)
-    end = backend.token_to_id("<|endoftext|>")
-    return Tokenizer(backend, CHATML_TEMPLATE, bos_id=None, eos_id=end, pad_id=end)
 
 
 class Workshop:
