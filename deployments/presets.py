@@ -137,7 +137,7 @@ def smollm(scale: float = 1.0) -> Plan:
                 "instruction": scaled(110, scale),
             }
         ),
-        deduplicate=DeduplicateConfig(template_items=2),  # half of the exam's instructions are worded as in training
+        deduplicate=DeduplicateConfig(),
         dialogues=DialoguesConfig(rows=scaled(16, scale)),
         code_instruct=CodeInstructConfig(target=scaled(16, scale), population=scaled(10, scale)),
         responses=ResponsesConfig(

@@ -14,7 +14,7 @@ from flows.execution import running
 from flows.model_card import licences, model_card
 from flows.products import Foundations, Turn
 from flows.runner import JobRunner, Site
-from flows.succession import line_of_generators, point_aliases
+from flows.succession import ALIAS_GENERATOR, line_of_generators, point_aliases
 from infra.artifacts import Artifact
 from infra.records import IterationRecord, PromotionRecord, Records, VerdictRecord
 from infra.storage import Storage
@@ -139,7 +139,10 @@ class Book:
             facts = common | {"step": label, "generator": turn.generator.fingerprint}
             version = self._register(step.model, facts | ({"gate_verdict": verdict} if last else {}))
         self.registry.set_alias(ALIAS_CANDIDATE, version)
-        point_aliases(self.registry, line_of_generators(self.records))
+        # A lineage that promoted nothing must not take the alias from another one's promoted model.
+        promoted = any(verdict.verdict == "promote" for verdict in self.records.all("verdict"))
+        if promoted or ALIAS_GENERATOR not in self.registry.aliases():
+            point_aliases(self.registry, line_of_generators(self.records))
         return version
 
     def _register(self, model: Artifact, facts: dict[str, Any]) -> int:

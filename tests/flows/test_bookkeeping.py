@@ -149,6 +149,19 @@ def test_a_kept_generator_stays_where_it_is(book: Book, put: Put, given: Foundat
     }  # fmt: skip
 
 
+def test_a_lineage_that_keeps_its_generator_takes_no_alias_from_one_that_promoted(
+    book: Book, put: Put, given: Foundations
+) -> None:
+    better = a_turn(put, given, 1, book.pin(1, given), "promote")
+    judge(book, 1, better, "promote")
+    version = book._reconcile(1, better, given, "promote")
+    other = Book(book.plan, book.project, "another", book.site, book.tracker, "ratchet run")
+    turn = a_turn(put, given, 2, other.pin(1, given), "keep")
+    judge(other, 1, turn, "keep")
+    candidate = other._reconcile(1, turn, given, "keep")
+    assert (book.registry.aliases()["generator"], book.registry.aliases()["candidate"]) == (version, candidate)
+
+
 def test_a_lineage_is_the_plans_recipe_with_its_sources() -> None:
     other = PLAN.model_copy(update={"salt": "x"})
     names = {lineage_of(PLAN, ("a", "b")), lineage_of(PLAN, ("b", "a")), lineage_of(other, ("a", "b"))}
