@@ -75,15 +75,18 @@ def report_error(error: RatchetError, arguments: list[str]) -> int:
     return error.exit_code
 
 
-def quiet_libraries() -> None:
-    """What Prefect and MLflow read when they are imported: no telemetry, their logs to the servers, not the screen."""
+def quiet_libraries(debug: bool) -> None:
+    """What Prefect and MLflow read when they are imported: no telemetry, their logs to the servers, not the screen.
+
+    Prefect would print the traceback of every task that fails or is stopped; our own line says what happened.
+    """
     defaults = {
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_LOGGING_LEVEL": "WARNING",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR" if debug else "CRITICAL",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "RAY_USAGE_STATS_ENABLED": "0",
     }
@@ -94,7 +97,7 @@ def quiet_libraries() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: run a command, and end with its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    quiet_libraries()
+    quiet_libraries("--debug" in arguments)
     try:
         code = cli.main(args=arguments, prog_name="ratchet", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

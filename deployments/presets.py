@@ -109,7 +109,7 @@ def tiny(scale: float = 1.0) -> Plan:
 
 
 def smollm(scale: float = 1.0) -> Plan:
-    """SmolLM2-135M-Instruct as generator and base: self-improvement on a laptop, in ten to twenty minutes."""
+    """SmolLM2-135M-Instruct as generator and base: self-improvement on a laptop, in some twenty minutes."""
     sft = SFTConfig(learning_rate=5e-5, epochs=2, global_batch_size=8, max_tokens=512)
     dpo = PreferenceTuningConfig(
         objective="dpo", beta=0.1, sft_weight=1e-2, learning_rate=1e-5, steps=scaled(6, scale), global_batch_size=8,

@@ -7,13 +7,14 @@ from rich.table import Table
 
 from deployments.session import Session
 from flows.bookkeeping import Book, IterationSummary
+from flows.succession import line_of_generators
 
 
 def as_document(book: Book) -> dict[str, Any]:
     """The document of `ratchet run --json`."""
     last = book.summaries[-1]
     return {
-        "generator": reference(book, book.registry.aliases()["generator"]),
+        "generator": reference(book, generator_version(book)),
         "report": report_path(last),
         "iterations": [
             {
@@ -25,6 +26,13 @@ def as_document(book: Book) -> dict[str, Any]:
             for item in book.summaries
         ],
     }
+
+
+def generator_version(book: Book) -> int:
+    """Of the model that writes this lineage's next iteration; the alias may point at another lineage's."""
+    version = book.registry.version_of(line_of_generators(book.records)[-1])
+    assert version is not None, "closing an iteration registers its models"
+    return version
 
 
 def reference(book: Book, version: int) -> str:

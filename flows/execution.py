@@ -31,6 +31,7 @@ class Runner(Protocol):
     dry: bool
 
     def run(self, job: str, steps: list[Step]) -> None: ...
+    def stop_all(self) -> None: ...
 
 
 class Planner:
@@ -44,6 +45,9 @@ class Planner:
 
     def run(self, job: str, steps: list[Step]) -> None:
         self.jobs.append((job, steps))
+
+    def stop_all(self) -> None:
+        """Nothing runs."""
 
 
 RUNNER: ContextVar[Runner] = ContextVar("runner")
@@ -77,13 +81,22 @@ def ray_job(name: str) -> Iterator[StageCall]:
 
 
 class Pending(Generic[R]):
-    """A job under way beside others; `result()` waits for what it returns."""
+    """A job under way beside others; `result()` waits for what it returns.
+
+    Where that is an error or Ctrl-C, the jobs beside it are stopped: Prefect would wait for them to the end.
+    """
 
     def __init__(self, future: PrefectFuture[R] | None, value: R | None = None) -> None:
         self._future, self._value = future, value
 
     def result(self) -> R:
-        return self._future.result() if self._future is not None else self._value  # type: ignore[return-value]
+        if self._future is None:
+            return self._value  # type: ignore[return-value]
+        try:
+            return self._future.result()
+        except BaseException:
+            RUNNER.get().stop_all()
+            raise
 
 
 class Job(Generic[P, R]):

@@ -10,8 +10,8 @@ from infra.errors import StoreError
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 REMEDIES = {
-    errno.ENOSPC: ("no space left on the disk", "free some space (`ratchet data gc`) or put the store on another disk"),
-    errno.EDQUOT: ("the disk quota is used up", "free some space (`ratchet data gc`) or put the store on another disk"),
+    errno.ENOSPC: ("no space left on the disk", "free some space or put the store on another disk"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space or put the store on another disk"),
     errno.EFBIG: ("the file is larger than this system or process may write", "raise the limit (`ulimit -f`)"),
     errno.EACCES: ("permission denied", "give this user the right to write there, or choose another RATCHET_STORE"),
     errno.EPERM: ("not permitted", "put the store on a file system with hard links that this user may write"),

@@ -108,7 +108,7 @@ def workspace(folder: Path) -> Check:
 
 def disk(folder: Path) -> Check:
     free = shutil.disk_usage(existing(folder)).free
-    remedy = f"an iteration needs {LEAST_FREE_BYTES / 1e9:.0f} GB: free some (`ratchet data gc`)"
+    remedy = f"an iteration needs {LEAST_FREE_BYTES / 1e9:.0f} GB: free some, or choose another disk with --workspace"
     return Check("disk", free >= LEAST_FREE_BYTES, f"{free / 1e9:.1f} GB free", remedy)
 
 

@@ -7,9 +7,6 @@ from pydantic import Field, NonNegativeInt, model_validator
 from tasks.configs.base import StageConfig
 from tasks.configs.prompts import HELD_OUT_KINDS, TRAINED_KINDS, data_digest, known_kinds
 
-_DEV = {"instruction": 24, "held_out_instruction": 8, "ordinary": 10, "maths": 6, "open": 12}
-_GATE = {"instruction": 160, "held_out_instruction": 48, "ordinary": 60, "maths": 16, "open": 12}
-
 
 class EvaluationSetConfig(StageConfig):
     """A fixed set of questions, made by rule and by hand. The gate half is sealed: nothing is tuned on it."""

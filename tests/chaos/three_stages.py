@@ -35,7 +35,7 @@ def small_plan() -> Plan:
         "documents": parts.documents.model_copy(update={"documents": 60_000, "shard_rows": 2_000}),
         "continued_documents": parts.continued_documents.model_copy(update={"documents": 4_000}),
         "main": parts.main.model_copy(update={"steps": 90, "warmup_steps": 10, **training}),
-        "continued": parts.continued.model_copy(update={"steps": 30, **training}),
+        "continued": parts.continued.model_copy(update={"steps": 60, **training}),
         "teacher_sft": parts.teacher_sft.model_copy(update={"epochs": 12, **training}),
     }
     return plan.model_copy(update={"pretraining": parts.model_copy(update=smaller)})

@@ -38,13 +38,20 @@ class Turned:
         return {stage["name"]: stage for stage in self.ended.document["iterations"][0]["stages"]}
 
 
+def command_line(workspace: Path, *arguments: str) -> list[str]:
+    return [str(Path(sys.executable).parent / "ratchet"), *arguments, "--workspace", str(workspace), "--json"]
+
+
+def bare_environment() -> dict[str, str]:
+    """One that configures no server."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(SERVERS)}
+
+
 def ratchet(workspace: Path, *arguments: str) -> Ended:
-    """Run the installed command in an environment that configures no server."""
-    bare = {name: value for name, value in os.environ.items() if not name.startswith(SERVERS)}
+    """Run the installed command."""
     done = subprocess.run(
-        [str(Path(sys.executable).parent / "ratchet"), *arguments, "--workspace", str(workspace), "--json"],
-        capture_output=True, text=True, timeout=RUN_S, env=bare,
-    )  # fmt: skip
+        command_line(workspace, *arguments), capture_output=True, text=True, timeout=RUN_S, env=bare_environment()
+    )
     return Ended(done.returncode, json.loads(done.stdout) if done.stdout else None, done.stderr)
 
 

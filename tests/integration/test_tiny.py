@@ -1,6 +1,9 @@
 """A turn of the wheel on `tiny`: what it leaves in store, registry and servers, and what a second run does."""
 
 import json
+import signal
+import subprocess
+import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,6 +18,7 @@ from infra.services import stack_id
 from infra.stack import Endpoints, Stack
 from infra.storage import Storage
 from models.checkpoint import load_model
+from tests.integration.conftest import bare_environment, command_line
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -146,6 +150,23 @@ def test_verify_finds_a_changed_byte_and_the_next_run_makes_it_again(turned, com
     assert made == ["gate"]
     assert gate.manifest().sha256() == before
     assert command("data", "verify").document["bad"] == []
+
+
+def test_ctrl_c_stops_jobs_that_run_side_by_side(turned, tmp_path):
+    """Another seed of the data, so that pretraining is there; interrupted while the answers are written."""
+    command = command_line(turned.workspace, "run", "--preset", "tiny", "--set", "seed=9")
+    with (tmp_path / "stderr.txt").open("w+") as told:
+        environment = bare_environment() | {"RATCHET_PROJECT": "stopped"}
+        run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=told, env=environment)
+        deadline = time.monotonic() + 300
+        while "· responses" not in (tmp_path / "stderr.txt").read_text():
+            assert run.poll() is None and time.monotonic() < deadline, (tmp_path / "stderr.txt").read_text()
+            time.sleep(0.5)
+        run.send_signal(signal.SIGINT)
+        assert run.wait(60) == 130
+    words = (tmp_path / "stderr.txt").read_text()
+    assert "the same command goes on from here" in words and "Traceback" not in words
+    assert marked(stack_id(turned.workspace)) == []
 
 
 @pytest.fixture(scope="module")
