@@ -17,6 +17,7 @@ from infra.artifacts import list_artifacts
 from infra.processes import end_marked, marked
 from infra.services import stack_id
 from infra.storage import Storage
+from tests.environment import bare_environment
 
 PLAN = Path(__file__).with_name("three_stages.py")
 RUN_S = 300
@@ -35,10 +36,11 @@ class Run:
 
     def go(self, strike: Strike | None = None, stage: str = "", done: float = 0.0) -> "Run":
         """Follow to the end; once `stage` has made that part of its progress, `strike` hits, once."""
-        bare = {k: v for k, v in os.environ.items() if not k.startswith(("RATCHET_", "PREFECT_", "MLFLOW_", "RAY_"))}
         with (self.workspace.parent / "stderr.txt").open("w+") as errors:
             command = [sys.executable, "-P", str(PLAN), str(self.workspace)]
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=bare)
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=errors, text=True, env=bare_environment()
+            )
             assert process.stdout is not None
             for line in filter(lambda line: line.startswith("{"), process.stdout):  # MLflow prints there, too
                 self.events.append(event := json.loads(line))

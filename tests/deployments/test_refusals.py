@@ -3,7 +3,6 @@
 import gzip
 import json
 import shutil
-import socket
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
@@ -11,16 +10,11 @@ from typing import Any
 
 import pytest
 
+from infra.ports import free_ports
 from tests.s3_server import S3Server
 
 GOOD_ROW = {"prompt": "Why is the sky blue?", "response": "Because of scattered light.", "helpfulness": 4,
             "correctness": 4, "coherence": 4, "complexity": 2, "verbosity": 1}  # fmt: skip
-
-
-def closed_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
 
 
 @pytest.fixture
@@ -93,14 +87,14 @@ def test_no_such_data_file(refused: Callable[..., str]) -> None:
 def test_a_server_that_does_not_answer(
     refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
-    address = f"http://127.0.0.1:{closed_port()}" + ("/api" if variable == "PREFECT_API_URL" else "")
+    address = f"http://127.0.0.1:{free_ports(1)[0]}" + ("/api" if variable == "PREFECT_API_URL" else "")
     monkeypatch.setenv(variable, address)
     line = refused(1, "--preset", "tiny")
     assert variable in line and address in line and "start that server" in line
 
 
 def test_an_s3_store_that_does_not_answer(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    address = f"http://127.0.0.1:{closed_port()}"
+    address = f"http://127.0.0.1:{free_ports(1)[0]}"
     for name, value in S3Server(address, "key", "secret").variables().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("RATCHET_STORE", "s3://bucket/wheel")

@@ -1,7 +1,6 @@
 """One run of `tiny` through the real servers, as a user starts it; the tests of this folder look at it."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.environment import bare_environment
+
 RUN_S = 1200
 """Seconds that a whole turn may take on a busy machine."""
-SERVERS = ("RATCHET_", "PREFECT_", "MLFLOW_", "RAY_")
-"""Variables that point to servers. MLflow's client exports its address once told, so earlier tests leave one behind."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +39,6 @@ class Turned:
 
 def command_line(workspace: Path, *arguments: str) -> list[str]:
     return [str(Path(sys.executable).parent / "ratchet"), *arguments, "--workspace", str(workspace), "--json"]
-
-
-def bare_environment() -> dict[str, str]:
-    """One that configures no server."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(SERVERS)}
 
 
 def ratchet(workspace: Path, *arguments: str) -> Ended:

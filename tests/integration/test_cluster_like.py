@@ -1,7 +1,6 @@
 """Services that stay, a store on S3, and a worker that runs the scheduled deployment to its verdict."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,22 +16,19 @@ from mlflow import MlflowClient
 from infra.artifacts import list_artifacts
 from infra.ports import free_ports
 from infra.storage import Storage
+from tests.environment import bare_environment
 from tests.s3_server import BUCKET, S3Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 BIN = Path(sys.executable).parent
 TURN_S = 1200
 STORE = f"s3://{BUCKET}/wheel"
-SERVERS = ("RATCHET_", "PREFECT_", "MLFLOW_", "RAY_", "AWS_")
 UNDER_WAY = ("SCHEDULED", "PENDING", "RUNNING")
 
 
 @pytest.fixture(scope="module")
 def variables(s3_server: S3Server) -> dict[str, str]:
-    bare = {
-        k: v for k, v in os.environ.items() if not k.startswith(("RATCHET_", "PREFECT_", "MLFLOW_", "RAY_", "AWS_"))
-    }
-    return {**bare, **s3_server.variables(), "RATCHET_STORE": STORE}
+    return {**bare_environment("AWS_"), **s3_server.variables(), "RATCHET_STORE": STORE}
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,8 @@ from infra.services import stack_id
 from infra.stack import Endpoints, Stack
 from infra.storage import Storage
 from models.checkpoint import load_model
-from tests.integration.conftest import bare_environment, command_line
+from tests.environment import bare_environment
+from tests.integration.conftest import command_line
 
 pytestmark = pytest.mark.timeout(1500)
 
