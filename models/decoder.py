@@ -148,7 +148,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         self.model = Trunk(config)
-        self.lm_head = None
+        self.lm_head: nn.Linear | None = None
         if not config.tied_embeddings:
             self.lm_head = Linear(config.hidden_size, config.vocab_size)
 
@@ -167,7 +167,9 @@ class Decoder(nn.Module):
 
     def unembed(self, hidden_BTD: Tensor) -> Tensor:
         """Logits [..., V] of hidden states [..., D]."""
-        return F.linear(hidden_BTD, self.unembedding_VD)
+        if self.lm_head is None:
+            return F.linear(hidden_BTD, self.unembedding_VD)
+        return self.lm_head(hidden_BTD)
 
     def forward(self, token_ids_BT: Tensor, positions_BT: Tensor | None = None, attend: Attend | None = None) -> Tensor:
         """Logits [B, T, V]. Positions and `attend` default to plain causal rows that start at 0."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from models.chat import Message, encode_dialogue
 from models.checkpoint import load_model, save_model
 from models.decoder import Decoder
+from models.engine import Engine
 from models.tokenizer import Tokenizer, read_json_object
 
 ATTRIBUTES = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
@@ -79,25 +80,27 @@ def encode_conversation(
     return token_ids[: end + 1], end if read_at == "end_of_turn" else end - 1
 
 
-@torch.no_grad()
-def read_hidden(model: RewardModel, tokenizer: Tokenizer, conversations: Sequence[Sequence[Message]]) -> Tensor:
-    """Hidden states [N, D] at the token that is read: the features of the head.
+class RewardScorer:
+    """Reads conversations with the weights that a model has now; after training it, make another one."""
 
-    One forward per conversation, so that none depends on what else is asked for.
-    """
-    device = model.head.weight.device
-    rows = []
-    for messages in conversations:
-        token_ids, index = encode_conversation(tokenizer, messages, model.config.read_at)
-        rows.append(model.decoder.hidden(torch.tensor([token_ids], device=device))[0, index])
-    return torch.stack(rows) if rows else torch.empty(0, model.head.in_features, device=device)
+    def __init__(self, model: RewardModel, tokenizer: Tokenizer) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.engine = Engine(model.decoder, tokenizer)
 
+    def features(self, conversations: Sequence[Sequence[Message]]) -> Tensor:
+        """Hidden states [N, D] at the token that is read, which the head maps to attributes.
 
-@torch.no_grad()
-def score(model: RewardModel, tokenizer: Tokenizer, conversations: Sequence[Sequence[Message]]) -> list[list[float]]:
-    """The attributes of each conversation's last answer, in the order of `model.config.attributes`."""
-    # One row at a time here too: a matrix product's last bits depend on its number of rows.
-    return [model.attributes(row_D[None])[0].tolist() for row_D in read_hidden(model, tokenizer, conversations)]
+        Raises ValueError for a conversation that does not end with the assistant or does not fit the model's context.
+        """
+        read_at = self.model.config.read_at
+        encoded = [encode_conversation(self.tokenizer, messages, read_at) for messages in conversations]
+        return self.engine.embed([token_ids[: index + 1] for token_ids, index in encoded])
+
+    @torch.no_grad()
+    def score(self, conversations: Sequence[Sequence[Message]]) -> list[list[float]]:
+        """The attributes of each conversation's last answer, in the order of `model.config.attributes`."""
+        # One row at a time: the last bits of a plain matrix product depend on its number of rows.
+        return [self.model.attributes(row_D[None])[0].tolist() for row_D in self.features(conversations)]
 
 
 def scalar_reward(attributes: Sequence[float], weights: Sequence[float] = REWARD_WEIGHTS) -> float:

@@ -21,7 +21,7 @@ from infra.output import Outcome, Output
 from models.lora import merge_lora
 from models.objectives import Regression
 from models.packing import Rated
-from models.reward import RewardModel, encode_conversation, load_reward_model, read_hidden, save_reward_model, score
+from models.reward import RewardModel, RewardScorer, encode_conversation, load_reward_model, save_reward_model
 from models.ridge import PENALTIES, fit_ridge
 from models.tokenizer import Tokenizer
 from models.train import StepReport, Trainer, evaluate
@@ -71,7 +71,7 @@ def run(config: RewardModelConfig, output: Output, base: Artifact, attributes: A
     fit = fit_head if config.mode == "ridge" else train_regression
     metrics = fit(config, output, model, tokenizer, (training, validation))
     merge_lora(decoder)
-    predicted = torch.tensor(score(model, tokenizer, [answer.messages for answer in validation]))
+    predicted = torch.tensor(RewardScorer(model, tokenizer).score([answer.messages for answer in validation]))
     metrics |= attribute_metrics(predicted, labels_of(validation), [answer.prompt for answer in validation])
     write_reward_model(model, tokenizer, output, validation[0])
     sizes = {"training_rows": len(training), "validation_rows": len(validation), "peak_memory_gib": peak_memory_gib()}
@@ -118,10 +118,10 @@ def fit_head(
 ) -> dict[str, float]:
     """Set the head by ridge regression; metrics of the training rows, each predicted without its prompt."""
     training, _ = data
-    features = []
+    features, scorer = [], RewardScorer(model, tokenizer)
     for start in range(0, len(training), FEATURE_ROWS):
         messages = [answer.messages for answer in training[start : start + FEATURE_ROWS]]
-        features.append(read_hidden(model, tokenizer, messages))
+        features.append(scorer.features(messages))
         output.progress(start + len(messages), len(training), "rows")
     penalties = PENALTIES if config.ridge_penalty == "auto" else (config.ridge_penalty,)
     prompts = [answer.prompt for answer in training]
@@ -194,6 +194,6 @@ def write_reward_model(model: RewardModel, tokenizer: Tokenizer, output: Output,
     folder = output.scratch_folder()
     save_reward_model(model, tokenizer, folder)
     reloaded, _ = load_reward_model(folder)
-    written, ours = (torch.tensor(score(m, tokenizer, [probe.messages])) for m in (reloaded, model))
+    written, ours = (torch.tensor(RewardScorer(m, tokenizer).score([probe.messages])) for m in (reloaded, model))
     check_same(ours, written, "attributes")
     output.write_folder(folder)

@@ -29,8 +29,7 @@ from infra.artifacts import Artifact
 from infra.errors import InputError
 from infra.settings import Settings
 from models.engine import SamplingParams
-from models.reward import RewardModel, encode_conversation, load_reward_model, scalar_reward, score
-from models.tokenizer import Tokenizer
+from models.reward import RewardScorer, load_reward_model, scalar_reward
 from tasks.configs.import_model import ImportModelConfig
 from tasks.configs.plan import Plan
 
@@ -196,9 +195,9 @@ def reward(model: str, path: Path, workspace: Path | None, as_json: bool) -> Non
     conversations = read_conversations(path)
     settings = read_settings(workspace)
     (source,) = resolve_all([model], settings, say)
-    judge, tokenizer = open_judge(model, model_folder(source, settings))
+    scorer = open_scorer(model, model_folder(source, settings))
     rows = [
-        {"row": number, **score_row(judge, tokenizer, messages, f"{path}: row {number}")}
+        {"row": number, **score_row(scorer, messages, f"{path}: row {number}")}
         for number, messages in track(conversations, "scoring", console=STDERR, transient=True)
     ]
     if as_json:
@@ -207,31 +206,24 @@ def reward(model: str, path: Path, workspace: Path | None, as_json: bool) -> Non
         print_scores(rows)
 
 
-def open_judge(name: str, folder: Path) -> tuple[RewardModel, Tokenizer]:
+def open_scorer(name: str, folder: Path) -> RewardScorer:
     """Raises InputError where the folder holds no reward model."""
     try:
-        return load_reward_model(folder)
+        return RewardScorer(*load_reward_model(folder))
     except (FileNotFoundError, ValueError) as error:
         raise InputError(
             f"{name} is no reward model that can be opened: {error}", "give one such as models:/NAME@reward"
         ) from error
 
 
-def score_row(
-    judge: RewardModel, tokenizer: Tokenizer, messages: Sequence[dict[str, str]], where: str
-) -> dict[str, float]:
+def score_row(scorer: RewardScorer, messages: Sequence[dict[str, str]], where: str) -> dict[str, float]:
     """Attributes and reward of the last answer. Raises InputError for what the model cannot read."""
     try:
-        tokens, _ = encode_conversation(tokenizer, messages, judge.config.read_at)
-        room = judge.decoder.config.max_positions
-        if len(tokens) > room:
-            raise ValueError(f"{len(tokens)} tokens do not fit the model's context of {room}")
-        (values,) = score(judge, tokenizer, [messages])
+        (values,) = scorer.score([messages])
     except ValueError as error:
         raise InputError(f"{where} cannot be scored: {error}", "change or remove that row") from error
-    return dict(zip(judge.config.attributes, values, strict=True)) | {
-        "reward": scalar_reward(values, judge.config.weights)
-    }
+    config = scorer.model.config
+    return dict(zip(config.attributes, values, strict=True)) | {"reward": scalar_reward(values, config.weights)}
 
 
 def print_scores(rows: Sequence[dict[str, float]]) -> None:

@@ -1,21 +1,23 @@
-"""Attention of one engine step: rows that decode one token each, prompts that are read in chunks, padding.
+"""Attention of one engine step: rows that decode one token each, prompts that are read in parts, padding.
 
-Every shape here depends on one row alone: a decoding row sees its slab's capacity, a chunk its own prompt. Decoding is
-written as plain batched products, because the bits of torch's fused attention change with the batch.
+Every shape here depends on one row alone. A decoding row sees its slab's capacity. A prompt is cut into tiles at
+multiples of TILE, and each tile is attended to whole, with empty places where a step reads only a part of it: so a
+token's numbers do not depend on where reading began or stopped, and a prompt may be cut anywhere. Decoding is written
+as plain batched products, because the bits of torch's fused attention change with the batch.
 
 n = rows of a slab, T = tokens of a chunk, H = query heads, K = key/value heads, G = H / K, d = dimensions of a head,
-L = capacity, M = tokens of the step: decoding rows, then chunks, then padding.
+L = capacity, S = keys up to a tile's end, R = G * TILE,
+M = tokens of the step: decoding rows, then chunks, then padding.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.attention import causal_attention
-from models.engine.cache import PromptCache, Slab
+from models.engine.cache import Slab
+from models.engine.prefixes import TILE, PromptCache
 
 
 class SlabStep:
@@ -41,25 +43,46 @@ class SlabStep:
         return torch.matmul(scores_nKGL.softmax(dim=-1), values_nKLd).flatten(1, 2)
 
 
-@dataclass(frozen=True)
 class ChunkStep:
-    """Tokens `start` to `start + size` of one prompt."""
+    """Tokens `start` to `start + size` of one prompt; `group` is G."""
 
-    cache: PromptCache
-    start: int
-    size: int
+    def __init__(self, cache: PromptCache, start: int, size: int, group: int) -> None:
+        self.cache, self.start, self.size = cache, start, size
+        end = start + size
+        self.tiles = [
+            (tile, max(start, tile), min(end, tile + TILE)) for tile in range(start // TILE * TILE, end, TILE)
+        ]
+        """First position of each tile, and the positions of it that are read now."""
+        device, last = cache.storage.device, self.tiles[-1][0]
+        rows_R1 = torch.arange(TILE, device=device).repeat(group)[:, None]
+        hidden_RS = torch.arange(last + TILE, device=device) > rows_R1 + last
+        # The last tile's mask; an earlier one's is what is left of it without its first columns.
+        self.mask_RS = cache.storage.new_zeros(hidden_RS.shape).masked_fill_(hidden_RS, -torch.inf)
 
     def attend(self, layer: int, query_THd: Tensor, key_TKd: Tensor, value_TKd: Tensor) -> Tensor:
         """attended_THd."""
         self.cache.write(layer, self.start, key_TKd, value_TKd)
-        if self.start == 0:
-            return causal_attention(query_THd[None], key_TKd[None], value_TKd[None])[0]
-        keys_KSd, values_KSd = self.cache.read(layer, self.start + self.size)
-        visible_TS = torch.ones(self.size, keys_KSd.shape[1], dtype=torch.bool, device=keys_KSd.device).tril(self.start)
-        attended_HTd = F.scaled_dot_product_attention(
-            query_THd.transpose(0, 1)[None], keys_KSd[None], values_KSd[None], visible_TS, enable_gqa=True
-        )[0]
-        return attended_HTd.transpose(0, 1)
+        attended_THd = torch.empty_like(query_THd)
+        query_TKGd = query_THd.unflatten(1, (key_TKd.shape[1], -1))
+        for tile, first, last in self.tiles:
+            part = slice(first - self.start, last - self.start)
+            places = slice(first - tile, last - tile)
+            attended_THd[part] = self._attend_tile(layer, query_TKGd[part], tile, places)
+        return attended_THd
+
+    def _attend_tile(self, layer: int, query_TKGd: Tensor, tile: int, places: slice) -> Tensor:
+        """Of the tokens at `places` of one tile, [T, H, d]. A key/value head's queries are rows of one product."""
+        _, kv_heads, group, width = query_TKGd.shape
+        if query_TKGd.shape[0] < TILE:
+            whole_TKGd = query_TKGd.new_zeros((TILE, kv_heads, group, width))
+            whole_TKGd[places] = query_TKGd
+            query_TKGd = whole_TKGd
+        keys_KSd, values_KSd = self.cache.read(layer, tile + TILE)
+        mask_RS = self.mask_RS[:, self.tiles[-1][0] - tile :]
+        query_1KRd = query_TKGd.permute(1, 2, 0, 3).reshape(1, kv_heads, group * TILE, width)
+        attended_1KRd = F.scaled_dot_product_attention(query_1KRd, keys_KSd[None], values_KSd[None], mask_RS)
+        attended_TKGd = attended_1KRd[0].unflatten(1, (group, TILE)).permute(2, 0, 1, 3)
+        return attended_TKGd[places].flatten(1, 2)
 
 
 class StepAttention:

@@ -27,27 +27,6 @@ def capacity_for(length: int) -> int:
     return -(-length // step) * step
 
 
-class PromptCache:
-    """Keys and values of one prompt while it is read, and until all of its samples have a copy."""
-
-    def __init__(self, config: ModelConfig, length: int, like: Tensor) -> None:
-        """`like`: a weight whose device and precision are taken."""
-        self.storage = like.new_empty((2, config.num_layers, config.num_kv_heads, length, config.head_dim))
-
-    @property
-    def length(self) -> int:
-        return self.storage.shape[3]
-
-    def write(self, layer: int, start: int, key_TKd: Tensor, value_TKd: Tensor) -> None:
-        end = start + key_TKd.shape[0]
-        self.storage[0, layer, :, start:end] = key_TKd.transpose(0, 1)
-        self.storage[1, layer, :, start:end] = value_TKd.transpose(0, 1)
-
-    def read(self, layer: int, end: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of the first `end` tokens, each [K, end, d]."""
-        return self.storage[0, layer, :, :end], self.storage[1, layer, :, :end]
-
-
 class Slab:
     """Space for several rows of one capacity, [2, layers, slots, K, L, d]."""
 
@@ -83,10 +62,11 @@ class Slot:
     index: int = 0
     slab: Slab = field(init=False, repr=False)
 
-    def fill(self, source_LKTd: Tensor) -> None:
+    def fill(self, source_LKTd: Tensor | None) -> None:
         """Take over `length` tokens of [2, layers, K, T, d]; what lies behind them becomes zero, never another's."""
         target = self.slab.storage[:, :, self.index]
-        target[..., : self.length, :] = source_LKTd[..., : self.length, :]
+        if source_LKTd is not None:
+            target[..., : self.length, :] = source_LKTd[..., : self.length, :]
         target[..., self.length :, :] = 0
 
 
@@ -98,11 +78,16 @@ class RowCache:
         self.like = like
         self.slabs: list[Slab] = []
 
-    def open(self, prompt: PromptCache) -> Slot:
-        """Space for a row that starts with a copy of the prompt and is about to see one token more."""
-        slot = Slot(length=prompt.length)
-        self._place(slot, capacity_for(prompt.length + 1), prompt.storage)
+    def open(self, source_LKTd: Tensor | None, length: int) -> Slot:
+        """Space for a row that starts with `length` tokens of a prompt's and is about to see one token more."""
+        slot = Slot(length=length)
+        self._place(slot, capacity_for(length + 1), source_LKTd)
         return slot
+
+    def growth(self) -> int:
+        """Tokens of space that rows need beyond theirs, to see one token more."""
+        slots = (slot for slab in self.slabs for slot in slab.slots)
+        return sum(capacity_for(slot.length + 1) - slot.slab.capacity for slot in slots)
 
     def make_room(self, slot: Slot) -> None:
         """Ensure that one token more fits."""
@@ -117,7 +102,7 @@ class RowCache:
         if not slot.slab.slots:
             self.slabs.remove(slot.slab)
 
-    def _place(self, slot: Slot, capacity: int, source_LKTd: Tensor) -> None:
+    def _place(self, slot: Slot, capacity: int, source_LKTd: Tensor | None) -> None:
         slab = next((slab for slab in self.slabs if slab.capacity == capacity and not slab.full), None)
         if slab is None:
             slab = Slab(self.config, capacity, self.like)

@@ -1,47 +1,55 @@
-"""Our own engine: continuous batching over a key/value cache, on one device.
+"""Our own engine: continuous batching over a key/value cache with shared prefixes, on one device.
 
 A row's result depends on its prompt, its settings and its seed, never on what it was batched with: on a CPU in fp32 to
 the last bit.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from models.chat import encode_prompt, stop_ids
 from models.decoder import Decoder
-from models.engine.generation import Generation, Limits
 from models.engine.interface import Completion, Progress, Prompt, Result, SamplingParams
-from models.engine.rows import Ending, PromptState, Row
-from models.engine.scoring import score
+from models.engine.memory import cache_token_bytes, default_cache_bytes
+from models.engine.packed import can_pack, pack
+from models.engine.prefixes import as_array, tiled
+from models.engine.rows import Ending, Reading, Row
+from models.engine.scheduler import Limits, Scheduler, Work
+from models.engine.scoring import Scoring
 from models.tokenizer import Tokenizer
-
-GIB = 2**30
 
 
 class Engine:
-    """Generates with one model and scores with it. Holds no state between calls."""
+    """Generates with one model and scores with it. Keeps prompts between calls, which makes later ones faster."""
 
     def __init__(
         self,
         model: Decoder,
         tokenizer: Tokenizer,
-        max_rows: int = 64,
+        max_rows: int = 128,
         prefill_tokens: int = 1024,
-        cache_bytes: int = 4 * GIB,
+        cache_bytes: int | None = None,
+        share_prefixes: bool = True,
     ) -> None:
-        """`max_rows`, `prefill_tokens` (of a step) and `cache_bytes` bound memory and steer speed, never results.
+        """All but the model and its tokenizer steer speed and bound memory, never results.
 
-        A single row may exceed `cache_bytes`, up to the model's context. Raises ValueError for values below 1.
+        `max_rows` run at once, `prefill_tokens` of prompts are read in a step, `cache_bytes` hold keys and values: half
+        of what is free where it is None. Raises ValueError for values below 1.
         """
+        config, weight = model.config, model.unembedding_VD
+        if cache_bytes is None:
+            cache_bytes = default_cache_bytes(weight.device)
         for name, value in (("max_rows", max_rows), ("prefill_tokens", prefill_tokens), ("cache_bytes", cache_bytes)):
             if value < 1:
                 raise ValueError(f"{name} is {value}; expected at least 1")
-        config = model.config
-        self.model = model
+        self.config = config
         self.tokenizer = tokenizer
-        token_bytes = 2 * config.num_layers * config.num_kv_heads * config.head_dim * model.unembedding_VD.itemsize
-        self.limits = Limits(max_rows, prefill_tokens, cache_bytes // token_bytes)
+        tokens = cache_bytes // cache_token_bytes(config, weight.itemsize)
+        self.limits = Limits(max_rows, prefill_tokens, tokens, share_prefixes)
+        self.scheduler = Scheduler(pack(model) if can_pack(weight) else model, self.limits)
         added = tokenizer.backend.get_added_tokens_decoder()
         self.ending = Ending(
             tokenizer=tokenizer,
@@ -63,14 +71,27 @@ class Engine:
         for a conversation that the chat template refuses and for another number of params than of prompts.
         """
         settings = self._settings(len(prompts), params)
-        encoded = [self._encode(prompt) for prompt in prompts]
-        errors = [self._refusal(token_ids) for token_ids in encoded]
-        rows: list[list[Row]] = []
-        for token_ids, one, error in zip(encoded, settings, errors, strict=True):
-            prompt = PromptState(token_ids, unstarted=one.n)
-            rows.append([] if error else [Row(prompt, one, self.ending, sample) for sample in range(one.n)])
-        self._run([row for group in rows for row in group], sum(one.n for one in settings), on_progress)
+        encoded = [self.encode(prompt) for prompt in prompts]
+        errors = [self.refusal(*pair) for pair in zip(encoded, settings, strict=True)]
+        rows = [
+            [] if error else self.rows(token_ids, one)
+            for token_ids, one, error in zip(encoded, settings, errors, strict=True)
+        ]
+        total = sum(one.n for one in settings)
+        # The rows that may take longest go first, so that few are left alone at the end.
+        longest_first = sorted((row for group in rows for row in group), key=lambda row: -row.params.max_tokens)
+        done, before = total - len(longest_first), self.scheduler.generated
+        for finished in self._run(longest_first):
+            done += finished
+            if on_progress is not None:
+                on_progress(done, total, self.scheduler.generated - before)
+        if on_progress is not None and not longest_first:
+            on_progress(total, total, 0)
         return [_result(*parts) for parts in zip(rows, encoded, settings, errors, strict=True)]
+
+    def rows(self, token_ids: Sequence[int], params: SamplingParams) -> list[Row]:
+        """The samples of one prompt. Raises ValueError for a constraint that cannot be read."""
+        return [Row(token_ids, params, self.ending, sample) for sample in range(params.n)]
 
     @torch.inference_mode()
     def logprobs(
@@ -83,10 +104,41 @@ class Engine:
         if len(prompts_ids) != len(continuations):
             raise ValueError(f"{len(continuations)} continuations for {len(prompts_ids)} prompts; expected as many")
         for number, (prompt, continuation) in enumerate(zip(prompts_ids, continuations, strict=True)):
-            error = self._refusal(prompt, continuation)
+            error = self._misfit(prompt, continuation)
             if error:
                 raise ValueError(f"pair {number} cannot be scored: {error}")
-        return score(self.model, prompts_ids, continuations, self.limits.prefill_tokens)
+        scoring = Scoring(prompts_ids, continuations, self.scheduler.unembed)
+        for _ in self._run(scoring.readings):
+            pass
+        return scoring.scores
+
+    def embed(self, texts_ids: Sequence[Sequence[int]]) -> Tensor:
+        """The final hidden state of each text's last token, [N, D] for N texts.
+
+        Raises ValueError for an empty text, unknown tokens, and a text longer than the model's context.
+        """
+        found: list[list[Tensor]] = [[] for _ in texts_ids]
+        readings = []
+        for number, (token_ids, parts) in enumerate(zip(texts_ids, found, strict=True)):
+            error = self._misfit(token_ids[:-1], token_ids[-1:]) if len(token_ids) > 1 else self._misfit(token_ids)
+            if error:
+                raise ValueError(f"text {number} cannot be read: {error}")
+            readings.append(Reading(as_array(token_ids), len(token_ids) - 1, parts.append))
+        with torch.inference_mode():
+            for _ in self._run(readings):
+                pass
+        # Outside of inference mode, so that a head can be trained on what is returned.
+        return torch.cat([parts[0] for parts in found]) if found else torch.empty(0, self.config.hidden_size)
+
+    def _run(self, work: Sequence[Work]) -> Iterator[int]:
+        """Do it all; yields how much of it each step finished. What is left after an exception is forgotten."""
+        self.scheduler.submit(work)
+        try:
+            while not self.scheduler.idle:
+                yield len(self.scheduler.step())
+        finally:
+            for one in work if not self.scheduler.idle else ():
+                self.scheduler.cancel(one)
 
     def _settings(
         self, prompts: int, params: SamplingParams | Sequence[SamplingParams] | None
@@ -97,35 +149,36 @@ class Engine:
             raise ValueError(f"{len(params)} sampling params for {prompts} prompts; expected one, or one per prompt")
         return params
 
-    def _encode(self, prompt: Prompt) -> list[int]:
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Token ids of a conversation; token ids as they are. Raises ValueError where the chat template refuses."""
         messages = [part for part in prompt if isinstance(part, Mapping)]
         if messages:
             return encode_prompt(self.tokenizer, messages)
         return [int(token) for token in prompt if not isinstance(token, Mapping)]
 
-    def _refusal(self, prompt: Sequence[int], continuation: Sequence[int] = ()) -> str | None:
-        """Why these tokens cannot be run, None if they can."""
-        config = self.model.config
-        if not prompt:
-            return "the prompt is empty; expected at least one token"
-        unknown = next((token for token in (*prompt, *continuation) if not config.has_token(token)), None)
-        if unknown is not None:
-            return f"token id {unknown} lies outside the model's vocabulary of {config.vocab_size}"
-        room = config.max_positions if continuation else config.max_positions - 1
-        if len(prompt) + len(continuation) > room:
-            return f"{len(prompt) + len(continuation)} tokens do not fit the model's context of {config.max_positions}"
+    def refusal(self, prompt: Sequence[int], params: SamplingParams) -> str | None:
+        """Why this prompt cannot be answered, None if it can."""
+        if error := self._misfit(prompt):
+            return error
+        needed = tiled(len(prompt)) + Row(prompt, replace(params, constraint=None), self.ending, 0).reserved
+        if needed > self.limits.cache_tokens:
+            return (
+                f"{len(prompt)} tokens of prompt and {params.max_tokens} of answer need {needed} tokens of cache; "
+                f"there is room for {self.limits.cache_tokens}"
+            )
         return None
 
-    def _run(self, rows: list[Row], total: int, on_progress: Progress | None) -> None:
-        # The rows that may take longest go first, so that few are left alone at the end.
-        longest_first = sorted(rows, key=lambda row: -row.params.max_tokens)
-        done = total - len(rows)
-        for finished in (generation := Generation(self.model, longest_first, self.limits)).run():
-            done += len(finished)
-            if on_progress is not None:
-                on_progress(done, total, generation.generated)
-        if on_progress is not None and not rows:
-            on_progress(total, total, 0)
+    def _misfit(self, prompt: Sequence[int], continuation: Sequence[int] = ()) -> str | None:
+        """Why the model cannot read these tokens, None if it can."""
+        if not prompt:
+            return "the prompt is empty; expected at least one token"
+        unknown = next((token for token in (*prompt, *continuation) if not self.config.has_token(token)), None)
+        if unknown is not None:
+            return f"token id {unknown} lies outside the model's vocabulary of {self.config.vocab_size}"
+        length = len(prompt) + len(continuation)
+        if length > self.config.max_positions - (not continuation):
+            return f"{length} tokens do not fit the model's context of {self.config.max_positions}"
+        return None
 
 
 def _result(rows: Sequence[Row], token_ids: Sequence[int], params: SamplingParams, error: str | None) -> Result:

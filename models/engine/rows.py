@@ -1,10 +1,15 @@
-"""A prompt being read, its samples being generated, and when one of them is finished."""
+"""What the engine works on: samples of prompts, being generated until they are finished, and texts, being read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from models.engine.cache import PromptCache, Slot, capacity_for
-from models.engine.interface import Completion, FinishReason, SamplingParams
+import numpy as np
+from torch import Tensor
+
+from models.engine.cache import Slot, capacity_for
+from models.engine.constraints import Matcher
+from models.engine.interface import Completion, FinishReason, SamplingParams, TokenLogprob
+from models.engine.prefixes import Prefix, as_array
 from models.tokenizer import Tokenizer
 
 MARGIN = 8
@@ -24,58 +29,99 @@ class Ending:
 
 
 @dataclass(eq=False)
-class PromptState:
-    """All but the last token of a prompt are read into its cache; the last one is each sample's first step."""
+class Reading:
+    """Tokens that are read for the hidden states of the last of them."""
 
-    token_ids: Sequence[int]
-    unstarted: int
-    """Samples that have not taken their copy of the cache yet."""
-    cache: PromptCache | None = None
-    read: int = 0
-    """Tokens in the cache."""
-    waiting: list["Row"] = field(default_factory=list)
+    wanted_ids: np.ndarray
+    """All of them."""
+    wanted: int
+    """From this position on."""
+    take: Callable[[Tensor], None]
+    """Called with hidden states [T, D] of consecutive positions, part after part."""
+    prefix: Prefix | None = None
 
     @property
-    def ready(self) -> bool:
-        return self.read == len(self.token_ids) - 1
+    def space(self) -> int:
+        """Tokens of cache beside its prompt's."""
+        return 0
+
+    @property
+    def most_shared(self) -> int:
+        """Tokens that need not be read where another prompt begins alike."""
+        return self.wanted
 
 
 @dataclass(eq=False)
 class Row:
-    """One sample of one prompt."""
+    """One sample of one prompt. All but the prompt's last token are read; that one is the sample's first step."""
 
-    prompt: PromptState
+    prompt_ids: Sequence[int]
     params: SamplingParams
     ending: Ending
     sample: int
     token_ids: list[int] = field(default_factory=list)
     """What was generated, without the stop token."""
-    slot: Slot = field(default_factory=Slot)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    slot: Slot | None = None
+    """Its place in the cache, while it runs."""
+    prefix: Prefix | None = None
+    """The prompt it waits for."""
+    was_preempted: bool = False
     completion: Completion | None = None
+
+    def __post_init__(self) -> None:
+        self.wanted_ids = as_array(self.prompt_ids[:-1])
+        """What must be in the cache before the row starts."""
+        self.matcher = self._matcher()
+
+    def _matcher(self) -> Matcher | None:
+        constraint = self.params.constraint
+        return None if constraint is None else Matcher(constraint, self.ending.tokenizer, self.ending.stop_ids)
 
     @property
     def last_token(self) -> int:
-        return self.token_ids[-1] if self.token_ids else self.prompt.token_ids[-1]
+        return self.token_ids[-1] if self.token_ids else self.prompt_ids[-1]
+
+    @property
+    def most_shared(self) -> int:
+        return len(self.prompt_ids) - 1
 
     @property
     def reserved(self) -> int:
-        """Tokens of cache that the row can come to need."""
-        return capacity_for(min(len(self.prompt.token_ids) + self.params.max_tokens, self.ending.max_positions))
+        """Tokens of cache that the row can come to need, its prompt's among them while it waits."""
+        return capacity_for(self.longest)
+
+    @property
+    def longest(self) -> int:
+        return min(len(self.prompt_ids) + self.params.max_tokens, self.ending.max_positions)
+
+    @property
+    def space(self) -> int:
+        """Tokens of cache that are put aside for it: what it has; all that it can need if it had to give way once."""
+        if self.was_preempted:
+            return self.reserved
+        return capacity_for(len(self.prompt_ids)) if self.slot is None else self.slot.slab.capacity
+
+    def restart(self) -> None:
+        """Give way to others: the same tokens will be sampled again, for randomness is known from seed and step."""
+        self.token_ids.clear()
+        self.logprobs.clear()
+        self.slot, self.prefix, self.was_preempted, self.matcher = None, None, True, self._matcher()
 
     def accept(self, token: int) -> bool:
         """Take the next token; True when that finishes the row."""
-        if token in self.ending.stop_ids:
-            self._finish("stop")
+        if token in self.ending.stop_ids or token in self.params.stop_token_ids:
+            self._finish("stop", self._decode(self.token_ids), len(self.token_ids))
         else:
             self.token_ids.append(token)
-            seen = len(self.prompt.token_ids) + len(self.token_ids)
-            full = len(self.token_ids) >= self.params.max_tokens or seen >= self.ending.max_positions
-            if not self._cut_at_stop_text() and full:
-                self._finish("length")
+            whole = self.matcher is not None and self.matcher.accept(token)
+            if not self._cut_at_stop_text() and (whole or len(self.prompt_ids) + len(self.token_ids) >= self.longest):
+                self._finish("stop" if whole else "length", self._decode(self.token_ids), len(self.token_ids))
         return self.completion is not None
 
-    def _finish(self, reason: FinishReason) -> None:
-        self.completion = Completion(self._decode(self.token_ids), tuple(self.token_ids), reason)
+    def _finish(self, reason: FinishReason, text: str, kept: int) -> None:
+        logprobs = None if self.params.logprobs is None else tuple(self.logprobs[:kept])
+        self.completion = Completion(text, tuple(self.token_ids[:kept]), reason, logprobs)
 
     def _decode(self, token_ids: Sequence[int]) -> str:
         return self.ending.tokenizer.decode(token_ids)
@@ -90,7 +136,7 @@ class Row:
         kept = len(self.token_ids)
         while not text[:cut].startswith(self._decode(self.token_ids[:kept])):
             kept -= 1
-        self.completion = Completion(text[:cut], tuple(self.token_ids[:kept]), "stop")
+        self._finish("stop", text[:cut], kept)
         return True
 
     def _stop_text_in_tail(self) -> bool:

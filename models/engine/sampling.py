@@ -1,4 +1,4 @@
-"""Choose the next token of every row at once.
+"""Choose the next token of every row at once: penalty, constraint, temperature, top-k, top-p, min-p, in this order.
 
 A row's choice depends on its logits, its settings and one uniform number. That number comes from a counter-based
 generator, so it is known from (seed, sample, step) alone: nothing is stored, and the order of rows means nothing.
@@ -12,12 +12,52 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.engine.interface import SamplingParams
+from models.engine.interface import SamplingParams, TokenLogprob
+from models.engine.rows import Row
 
 CANDIDATES = 256
 """How many of the likeliest tokens top-p looks at before it sorts the whole vocabulary."""
 BLOCK = 128
 """Tokens summed together before the position of a uniform number is looked for."""
+
+
+def next_tokens(logits_RV: Tensor, rows: Sequence[Row]) -> list[int]:
+    """The next token of each row; where a row asks for them, its log-probabilities are added to the row."""
+    plain_RV = logits_RV.float()
+    shaped_RV = _shape(plain_RV, rows)
+    draws_R = uniforms(
+        [row.params.seed for row in rows], [row.sample for row in rows], [len(row.token_ids) for row in rows]
+    )
+    tokens = sample(shaped_RV, [row.params for row in rows], draws_R)
+    for place, (row, token) in enumerate(zip(rows, tokens, strict=True)):
+        if row.params.logprobs is not None:
+            row.logprobs.append(_token_logprob(plain_RV[place], token, row.params.logprobs))
+    return tokens
+
+
+def _shape(logits_RV: Tensor, rows: Sequence[Row]) -> Tensor:
+    """Logits with repetition penalties and constraints; the ones given stay as they are."""
+    changed = [place for place, row in enumerate(rows) if row.matcher or row.params.repetition_penalty != 1]
+    if not changed:
+        return logits_RV
+    logits_RV = logits_RV.clone()
+    for place in changed:
+        row, logits_V = rows[place], logits_RV[place]
+        if row.params.repetition_penalty != 1:
+            seen = torch.tensor(sorted({*row.prompt_ids, *row.token_ids}), device=logits_V.device)
+            scores = logits_V[seen]
+            penalty = row.params.repetition_penalty
+            logits_V[seen] = torch.where(scores > 0, scores / penalty, scores * penalty)
+        if row.matcher is not None:
+            allowed_V = torch.from_numpy(row.matcher.allowed(len(logits_V))).to(logits_V.device)
+            logits_V.masked_fill_(~allowed_V, -torch.inf)
+    return logits_RV
+
+
+def _token_logprob(logits_V: Tensor, token: int, alternatives: int) -> TokenLogprob:
+    logprobs_V = logits_V.log_softmax(dim=-1)
+    values, tokens = logprobs_V.topk(alternatives)
+    return TokenLogprob(token, float(logprobs_V[token]), tuple(zip(tokens.tolist(), values.tolist(), strict=True)))
 
 
 def uniforms(seeds: Sequence[int], samples: Sequence[int], steps: Sequence[int]) -> Tensor:
@@ -54,7 +94,7 @@ def sample(logits_RV: Tensor, params: Sequence[SamplingParams], uniforms_R: Tens
 def _kind(params: SamplingParams) -> str:
     if params.temperature == 0 or params.top_k == 1:
         return "greedy"
-    return "plain" if params.top_k == 0 and params.top_p == 1 else "truncated"
+    return "plain" if params.top_k == 0 and params.top_p == 1 and params.min_p == 0 else "truncated"
 
 
 def _greedy(logits_RV: Tensor, params: Sequence[SamplingParams], uniforms_R: Tensor) -> Tensor:
@@ -77,15 +117,18 @@ def _plain(logits_RV: Tensor, params: Sequence[SamplingParams], uniforms_R: Tens
 
 
 def _truncated(logits_RV: Tensor, params: Sequence[SamplingParams], uniforms_R: Tensor) -> Tensor:
-    """Sample among the top_k likeliest, then among the fewest of these that reach top_p."""
+    """Sample among the top_k likeliest, of these among the fewest that reach top_p, of these among those of min_p."""
     size = logits_RV.shape[1]
     probabilities_RV = _probabilities(logits_RV, params)
     top_k_R = torch.tensor([one.top_k or size for one in params], device=logits_RV.device)
     top_p_R = torch.tensor([one.top_p for one in params], dtype=torch.float64, device=logits_RV.device)
+    min_p_R = torch.tensor([one.min_p for one in params], device=logits_RV.device)
     tokens_R = torch.empty(len(params), dtype=torch.long, device=logits_RV.device)
     todo = torch.arange(len(params), device=logits_RV.device)
     for candidates in (min(CANDIDATES, size), size):
-        chosen, enough = _among(probabilities_RV[todo], candidates, top_k_R[todo], top_p_R[todo], uniforms_R[todo])
+        chosen, enough = _among(
+            probabilities_RV[todo], candidates, top_k_R[todo], top_p_R[todo], min_p_R[todo], uniforms_R[todo]
+        )
         tokens_R[todo[enough]] = chosen[enough]
         todo = todo[~enough]
         if not len(todo):
@@ -94,7 +137,7 @@ def _truncated(logits_RV: Tensor, params: Sequence[SamplingParams], uniforms_R: 
 
 
 def _among(
-    probabilities_RV: Tensor, candidates: int, top_k_R: Tensor, top_p_R: Tensor, uniforms_R: Tensor
+    probabilities_RV: Tensor, candidates: int, top_k_R: Tensor, top_p_R: Tensor, min_p_R: Tensor, uniforms_R: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Tokens [R] drawn from the `candidates` likeliest, and whether those held all that may be drawn, [R]."""
     values_RC, tokens_RC = probabilities_RV.topk(candidates, dim=-1)
@@ -107,9 +150,11 @@ def _among(
     # A top_k beyond the candidates needs the whole vocabulary: the mass of its tokens is not known before.
     unlimited_R = (top_k_R >= probabilities_RV.shape[1]) & (top_p_R < 1)
     enough_R = (top_k_R <= candidates) | (unlimited_R & (ends_RC[:, -1] >= needed_R))
+    least_R = min_p_R * values_RC[:, 0]
+    enough_R |= (top_k_R >= probabilities_RV.shape[1]) & (top_p_R == 1) & (values_RC[:, -1] < least_R)
     if candidates == probabilities_RV.shape[1]:
         enough_R = torch.ones_like(enough_R)
-    kept_RC = within_RC * (ends_RC - within_RC < needed_R[:, None])
+    kept_RC = within_RC * (ends_RC - within_RC < needed_R[:, None]) * (values_RC >= least_R[:, None])
     kept_ends_RC = kept_RC.cumsum(dim=-1)
     target_R1 = uniforms_R[:, None] * kept_ends_RC[:, -1:]
     return tokens_RC.gather(1, _first_above(kept_ends_RC, target_R1))[:, 0], enough_R

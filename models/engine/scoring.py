@@ -1,75 +1,70 @@
-"""Log-probabilities of given continuations: one pass over each pair, many pairs packed into one forward.
+"""Log-probabilities of given continuations, out of the hidden states of one pass over prompt and continuation.
 
-V = vocabulary, S = tokens that are scored together.
+V = vocabulary, S = tokens that are scored together, T = positions of a part.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from models.decoder import Decoder, PackedAttention
-from models.engine.generation import padded_size
+from models.engine.prefixes import as_array
+from models.engine.rows import Reading
 
 SCORED_TOGETHER = 256
 """Tokens whose logits exist at the same time."""
 
 
-def score(
-    model: Decoder, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]], budget: int
-) -> list[list[float]]:
-    """Log-probabilities of each continuation's tokens. Packs hold up to `budget` tokens; a longer pair goes alone."""
-    scores: list[list[float]] = []
-    lengths = [len(prompt) + len(continuation) for prompt, continuation in zip(prompts, continuations, strict=True)]
-    for first, last in _packs(lengths, budget):
-        pairs = list(zip(prompts[first:last], continuations[first:last], strict=True))
-        scores += _score_pack(model, pairs)
-    return scores
+class Scoring:
+    """Pairs of one call. Those that read the same tokens (a prompt's one-token continuations) share one reading."""
+
+    def __init__(
+        self,
+        prompts: Sequence[Sequence[int]],
+        continuations: Sequence[Sequence[int]],
+        unembed: Callable[[Tensor], Tensor],
+    ) -> None:
+        self.unembed = unembed
+        self.scores: list[list[float]] = [[] for _ in prompts]
+        self.readings: list[Reading] = []
+        wanted: dict[tuple[int, ...], list[tuple[int, Sequence[int]]]] = {}
+        firsts: list[int] = []
+        for pair, (prompt, continuation) in enumerate(zip(prompts, continuations, strict=True)):
+            firsts.append(len(prompt) - 1)
+            if continuation:
+                # The last token of a pair is only ever predicted.
+                wanted.setdefault((*prompt, *continuation)[:-1], []).append((pair, continuation))
+        for token_ids, pairs in wanted.items():
+            start = min(firsts[pair] for pair, _ in pairs)
+            targets = [(pair, firsts[pair] - start, continuation) for pair, continuation in pairs]
+            self.readings.append(Reading(as_array(token_ids), start, Targets(self, targets).take))
+
+    def add(self, hidden_SD: Tensor, pairs: Sequence[int], targets: Sequence[int]) -> None:
+        """Score targets [S], each predicted by its hidden state, for their pairs [S]."""
+        for start in range(0, len(targets), SCORED_TOGETHER):
+            part = slice(start, start + SCORED_TOGETHER)
+            logprobs_SV = self.unembed(hidden_SD[part]).float().log_softmax(dim=-1)
+            target_S1 = torch.tensor(targets[part], device=hidden_SD.device)[:, None]
+            found = logprobs_SV.gather(1, target_S1)[:, 0].tolist()
+            for pair, score in zip(pairs[part], found, strict=True):
+                self.scores[pair].append(score)
 
 
-def _packs(lengths: Sequence[int], budget: int) -> Iterator[tuple[int, int]]:
-    first, used = 0, 0
-    for number, length in enumerate(lengths):
-        if number > first and used + length > budget:
-            yield first, number
-            first, used = number, 0
-        used += length
-    if lengths:
-        yield first, len(lengths)
+class Targets:
+    """What one reading predicts: the tokens of each of its pairs' continuations."""
 
+    def __init__(self, scoring: Scoring, targets: Sequence[tuple[int, int, Sequence[int]]]) -> None:
+        self.scoring, self.targets = scoring, targets
+        self.seen = 0
 
-def _score_pack(model: Decoder, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
-    device = model.unembedding_VD.device
-    # The last token of a pair is only ever predicted, so a prompt's one-token continuations are read together.
-    wanted = [tuple([*prompt, *continuation][:-1] or [prompt[0]]) for prompt, continuation in pairs]
-    starts: dict[tuple[int, ...], int] = {}
-    used = 0
-    for document in wanted:
-        if document not in starts:
-            starts[document] = used
-            used += len(document)
-    documents = [[*document] for document in starts]
-    if padded_size(used) > used:
-        documents.append([0] * (padded_size(used) - used))
-    attend = PackedAttention([len(document) for document in documents])
-    token_ids_1T = torch.tensor([[token for document in documents for token in document]], device=device)
-    hidden_TD = model.hidden(token_ids_1T, attend.positions_BT(device), attend)[0]
-    places: list[int] = []
-    for (prompt, continuation), document in zip(pairs, wanted, strict=True):
-        first = starts[document] + len(prompt) - 1
-        places += range(first, first + len(continuation))
-    targets = [token for _, continuation in pairs for token in continuation]
-    scores = iter(_token_logprobs(model, hidden_TD[places], targets))
-    return [[next(scores) for _ in continuation] for _, continuation in pairs]
-
-
-def _token_logprobs(model: Decoder, hidden_SD: Tensor, targets: Sequence[int]) -> list[float]:
-    scores: list[float] = []
-    for start in range(0, len(targets), SCORED_TOGETHER):
-        part_SD = hidden_SD[start : start + SCORED_TOGETHER]
-        size = len(part_SD)
-        padded_SD = torch.nn.functional.pad(part_SD, (0, 0, 0, padded_size(size) - size))
-        logprobs_SV = model.unembed(padded_SD)[:size].float().log_softmax(dim=-1)
-        target_S1 = torch.tensor(targets[start : start + size], device=hidden_SD.device)[:, None]
-        scores += logprobs_SV.gather(1, target_S1)[:, 0].tolist()
-    return scores
+    def take(self, hidden_TD: Tensor) -> None:
+        """Score what these positions predict; they follow those of the last call."""
+        places, pairs, tokens = [], [], []
+        for place in range(len(hidden_TD)):
+            for pair, first, continuation in self.targets:
+                if 0 <= (step := self.seen + place - first) < len(continuation):
+                    places.append(place)
+                    pairs.append(pair)
+                    tokens.append(continuation[step])
+        self.seen += len(hidden_TD)
+        self.scoring.add(hidden_TD[places], pairs, tokens)

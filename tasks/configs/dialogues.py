@@ -16,6 +16,7 @@ class DialoguesConfig(StageConfig):
 
     stage: ClassVar[str] = "dialogues"
     module: ClassVar[str] = "tasks.dialogues"
+    version: ClassVar[int] = 2
 
     rows: int = Field(default=24, ge=1)
     """Dialogues to begin; fewer are kept."""

@@ -13,6 +13,7 @@ class EvaluateConfig(StageConfig):
     stage: ClassVar[str] = "evaluate"
     module: ClassVar[str] = "tasks.evaluate"
     kind: ClassVar[Kind] = "evaluation"
+    version: ClassVar[int] = 2
 
     half: Literal["dev", "gate"] = "dev"
     """The development half serves tuning and the stage table; the gate half is opened by the gate only."""

@@ -41,6 +41,7 @@ class TopicsConfig(StageConfig):
 
     stage: ClassVar[str] = "topics"
     module: ClassVar[str] = "tasks.topics"
+    version: ClassVar[int] = 2
 
     n_macro: int = Field(default=6, ge=0)
     """Macro topics to ask the generator for; 0 asks it for none."""
@@ -68,6 +69,7 @@ class PromptsConfig(StageConfig):
 
     stage: ClassVar[str] = "prompts"
     module: ClassVar[str] = "tasks.write_prompts"
+    version: ClassVar[int] = 2
 
     families: dict[str, PositiveInt] = {"open_qa": 30, "writing": 16, "maths": 16, "instruction": 48}
     """Prompts wanted by family; a family is a module under tasks/prompts/."""

@@ -42,6 +42,7 @@ class ResponsesConfig(StageConfig):
 
     stage: ClassVar[str] = "responses"
     module: ClassVar[str] = "tasks.responses"
+    version: ClassVar[int] = 2
 
     responders: tuple[Responder, ...] = (
         Responder(label="generator greedy", open_samples=1),

@@ -96,6 +96,7 @@ class RewardModelConfig(AlignmentConfig):
 
     stage: ClassVar[str] = "reward-model"
     module: ClassVar[str] = "tasks.reward_model"
+    version: ClassVar[int] = 2
 
     mode: Literal["regression", "ridge"] = "ridge"
     """Train trunk and head by mean squared error, or only a head on the frozen trunk, in closed form."""

@@ -54,6 +54,7 @@ class WorldPromptsConfig(StageConfig):
 
     stage: ClassVar[str] = "world-prompts"
     module: ClassVar[str] = "tasks.world.prompts"
+    version: ClassVar[int] = 2
 
     asked: int = Field(default=360, ge=1)
     """Requests to the generator, the families taking turns."""

@@ -53,7 +53,7 @@ class LLMJudge:
         orders = [(pair, order) for pair in pairs for order in ((pair.first, pair.second), (pair.second, pair.first))]
         prompts = [encode_prompt(engine.tokenizer, question(first, second)) for _, (first, second) in orders]
         letters = letter_ids(engine)
-        fits = [len(ids) + max(map(len, letters)) <= engine.model.config.max_positions for ids in prompts]
+        fits = [len(ids) + max(map(len, letters)) <= engine.config.max_positions for ids in prompts]
         asked = [(ids, letter) for ids, fit in zip(prompts, fits, strict=True) if fit for letter in letters]
         scores = iter(engine.logprobs([ids for ids, _ in asked], [letter for _, letter in asked]))
         seats = [(sum(next(scores)), sum(next(scores))) if fit else None for fit in fits]

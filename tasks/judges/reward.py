@@ -9,8 +9,7 @@ import torch
 from infra.artifacts import Artifact
 from infra.errors import InputError
 from models.engine import Engine
-from models.reward import RewardModel, load_reward_model, scalar_reward, score
-from models.tokenizer import Tokenizer
+from models.reward import RewardScorer, load_reward_model, scalar_reward
 from tasks.configs.base import Resources
 from tasks.configs.judging import JudgingConfig
 from tasks.judges.base import Pair, Verdict, length_bias
@@ -23,7 +22,7 @@ class Scorer:
     """Scores conversations with the reward model of an artifact. A score depends on its conversation alone."""
 
     def __init__(self, reward_model: Artifact, resources: Resources) -> None:
-        self.model, self.tokenizer = _open(str(reward_model.folder()), resources.gpus > 0)
+        self.scorer = _open(str(reward_model.folder()), resources.gpus > 0)
         self._known: dict[str, dict[str, float]] = {}
 
     def score(self, prompt: Messages, answer: str) -> dict[str, float]:
@@ -31,14 +30,14 @@ class Scorer:
         conversation = [*prompt, {"role": "assistant", "content": answer}]
         key = canonical(conversation)
         if key not in self._known:
-            (values,) = score(self.model, self.tokenizer, [conversation])
-            reward = scalar_reward(values, self.model.config.weights)
+            (values,) = self.scorer.score([conversation])
+            reward = scalar_reward(values, self.scorer.model.config.weights)
             self._known[key] = dict(zip(ATTRIBUTES, values, strict=True)) | {"reward": reward}
         return dict(self._known[key])
 
 
 @lru_cache(maxsize=1)
-def _open(folder: str, on_gpu: bool) -> tuple[RewardModel, Tokenizer]:
+def _open(folder: str, on_gpu: bool) -> RewardScorer:
     """Shared by the stages of a process. Raises InputError where there is no reward model with our attributes."""
     if on_gpu and not torch.cuda.is_available():
         raise InputError("the stage asks for a GPU and torch sees none", "set its resources.gpus to 0")
@@ -48,7 +47,7 @@ def _open(folder: str, on_gpu: bool) -> tuple[RewardModel, Tokenizer]:
         raise InputError(f"{folder} holds no reward model that can be opened: {error}", "train one") from error
     if model.config.attributes != ATTRIBUTES:
         raise InputError(f"{folder} scores {model.config.attributes}", f"give a reward model of {ATTRIBUTES}")
-    return model.to("cuda") if on_gpu else model, tokenizer
+    return RewardScorer(model.to("cuda") if on_gpu else model, tokenizer)
 
 
 class RewardJudge:

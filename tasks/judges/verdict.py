@@ -26,7 +26,7 @@ def verdicts(engine: Engine, conversations: Sequence[Messages], words: Sequence[
     """
     choices = _word_ids(engine, words)
     prompts = [encode_prompt(engine.tokenizer, conversation) for conversation in conversations]
-    room = engine.model.config.max_positions - max(map(len, choices))
+    room = engine.config.max_positions - max(map(len, choices))
     fits = [len(prompt) <= room for prompt in prompts]
     asked = [(prompt, choice) for prompt, fit in zip(prompts, fits, strict=True) if fit for choice in choices]
     scores = iter(engine.logprobs([prompt for prompt, _ in asked], [choice for _, choice in asked]))

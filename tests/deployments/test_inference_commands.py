@@ -14,7 +14,7 @@ from infra.stack import Stack
 from infra.tracking import Registry, Tracker
 from models.checkpoint import load_model
 from models.engine import Engine, SamplingParams
-from models.reward import load_reward_model, scalar_reward, score
+from models.reward import RewardScorer, load_reward_model, scalar_reward
 from tasks.rows import ATTRIBUTES
 
 CONVERSATION = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]
@@ -173,7 +173,7 @@ def test_reward_scores_each_row(ratchet, reward_folder, tmp_path, kind):
     scored = ratchet("reward", reward_folder, "--input", path, "--json").document
     assert [row["row"] for row in scored] == list(range(1, len(rows) + 1))
     judge, tokenizer = load_reward_model(reward_folder)
-    (expected,) = score(judge, tokenizer, [CONVERSATION])
+    (expected,) = RewardScorer(judge, tokenizer).score([CONVERSATION])
     assert scored[0] == {"row": 1, **dict(zip(ATTRIBUTES, expected, strict=True)), "reward": scalar_reward(expected)}
     if kind == "jsonl":
         assert {**scored[1], "row": 1} == scored[0] and scored[2]["reward"] != scored[0]["reward"]

@@ -15,12 +15,11 @@ from models.reward import (
     REWARD_WEIGHTS,
     RewardConfig,
     RewardModel,
+    RewardScorer,
     encode_conversation,
     load_reward_model,
-    read_hidden,
     save_reward_model,
     scalar_reward,
-    score,
 )
 from tasks import rows
 
@@ -60,21 +59,22 @@ def test_scores_are_the_head_on_that_hidden_state(model: RewardModel, make_token
     token_ids, index = encode_conversation(tokenizer, CONVERSATIONS[1])
     hidden = model.decoder.hidden(torch.tensor([token_ids]))[0, index]
     expected = model.head.weight @ hidden + model.head.bias
-    torch.testing.assert_close(torch.tensor(score(model, tokenizer, CONVERSATIONS[1:2])[0]), expected)
-    assert torch.equal(read_hidden(model, tokenizer, CONVERSATIONS[1:2])[0], hidden)
+    torch.testing.assert_close(torch.tensor(RewardScorer(model, tokenizer).score(CONVERSATIONS[1:2])[0]), expected)
+    found = RewardScorer(model, tokenizer).features(CONVERSATIONS[1:2])[0]
+    torch.testing.assert_close(found, hidden, rtol=0, atol=1e-5)
 
 
 def test_a_score_depends_on_its_own_conversation_alone(model: RewardModel, make_tokenizer):
     tokenizer = make_tokenizer()
-    together = score(model, tokenizer, CONVERSATIONS)
-    assert together == [score(model, tokenizer, [conversation])[0] for conversation in CONVERSATIONS]
-    assert together == score(model, tokenizer, CONVERSATIONS[::-1])[::-1]
+    together = RewardScorer(model, tokenizer).score(CONVERSATIONS)
+    assert together == [RewardScorer(model, tokenizer).score([conversation])[0] for conversation in CONVERSATIONS]
+    assert together == RewardScorer(model, tokenizer).score(CONVERSATIONS[::-1])[::-1]
     assert len({tuple(attributes) for attributes in together}) == len(CONVERSATIONS)
-    assert score(model, tokenizer, []) == []
+    assert RewardScorer(model, tokenizer).score([]) == []
 
 
 def test_every_word_of_the_answer_counts(model: RewardModel, make_tokenizer):
-    first, second = score(model, make_tokenizer(), [asked("a good answer"), asked("b good answer")])
+    first, second = RewardScorer(model, make_tokenizer()).score([asked("a good answer"), asked("b good answer")])
     assert first != second
 
 
@@ -82,7 +82,7 @@ def test_the_head_learns_what_separates_answers(make_tokenizer):
     """Ridge regression on frozen features, as the smallest preset trains it: held-out answers are told apart."""
     tokenizer, model = make_tokenizer(), RewardModel(init_model(CONFIG, seed=0))
     answers = [(f"{word} number {n}", float(word == "yes")) for n in range(20) for word in ("yes", "no")]
-    features = read_hidden(model, tokenizer, [asked(answer) for answer, _ in answers])
+    features = RewardScorer(model, tokenizer).features([asked(answer) for answer, _ in answers])
     features = torch.cat([features, torch.ones(len(answers), 1)], dim=1)
     labels = torch.tensor([[label * 4] * 5 for _, label in answers])
     train = slice(0, 30)
@@ -91,7 +91,7 @@ def test_the_head_learns_what_separates_answers(make_tokenizer):
     with torch.no_grad():
         model.head.weight.copy_(solution[:-1].T)
         model.head.bias.copy_(solution[-1])
-    scored = torch.tensor(score(model, tokenizer, [asked(answer) for answer, _ in answers[30:]]))
+    scored = torch.tensor(RewardScorer(model, tokenizer).score([asked(answer) for answer, _ in answers[30:]]))
     assert ((scored > 2) == (labels[30:] > 2)).float().mean() > 0.9
 
 
@@ -101,7 +101,9 @@ def test_a_folder_remembers_head_weights_and_place(model: RewardModel, make_toke
     save_reward_model(model, tokenizer, tmp_path)
     again, its_tokenizer = load_reward_model(tmp_path)
     assert again.config == model.config
-    assert score(again, its_tokenizer, CONVERSATIONS) == score(model, tokenizer, CONVERSATIONS)
+    assert RewardScorer(again, its_tokenizer).score(CONVERSATIONS) == RewardScorer(model, tokenizer).score(
+        CONVERSATIONS
+    )
     save_reward_model(model, tokenizer, tmp_path / "again")
     for name in ("reward_head.safetensors", "reward.json", "model.safetensors"):
         assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
@@ -131,7 +133,7 @@ def test_other_folders_and_settings_are_refused(model: RewardModel, make_tokeniz
 
 def test_a_conversation_without_an_answer_cannot_be_scored(model: RewardModel, make_tokenizer):
     with pytest.raises(ValueError, match=r"\['user'\] cannot be scored"):
-        score(model, make_tokenizer(), [asked("well")[:1]])
+        RewardScorer(model, make_tokenizer()).score([asked("well")[:1]])
 
 
 def test_the_scalar_is_the_papers_weighted_sum():

@@ -5,7 +5,8 @@ from random import Random
 import torch
 
 from models.config import ModelConfig
-from models.engine.cache import SLAB_TOKENS, PromptCache, RowCache, Slot, capacity_for
+from models.engine.cache import SLAB_TOKENS, RowCache, Slot, capacity_for
+from models.engine.prefixes import PromptCache
 
 CONFIG = ModelConfig("llama", 10, 8, 8, num_layers=2, num_heads=2, num_kv_heads=2, head_dim=4)
 LIKE = torch.zeros(1)
@@ -48,7 +49,7 @@ def test_rows_keep_their_contents_while_others_come_and_go() -> None:
     for turn in range(250):
         if not expected or (len(expected) < 90 and rng.random() < 0.9):
             length = rng.choice([0, 1, 62, 63, 64, 126, 127])
-            slot = cache.open(a_prompt(length, float(turn)))
+            slot = cache.open(a_prompt(length, float(turn)).storage, length)
             expected[slot] = [float(turn)] * length
         for slot, values in expected.items():
             cache.make_room(slot)
@@ -80,7 +81,7 @@ def check(cache: RowCache, expected: dict[Slot, list[float]]) -> None:
 
 def test_a_prompt_is_copied_not_shared() -> None:
     cache, prompt = RowCache(CONFIG, LIKE), a_prompt(3, 5.0)
-    first, second = cache.open(prompt), cache.open(prompt)
+    first, second = cache.open(prompt.storage, 3), cache.open(prompt.storage, 3)
     append(first, 9.0)
     prompt.storage.zero_()
     assert first.slab.storage[0, 1, first.index, 0, :4, 0].tolist() == torch.tensor([5.1, 5.1, 5.1, 9.0]).tolist()

@@ -14,55 +14,58 @@ from models.checkpoint import load_model
 from models.decoder import Decoder
 from models.engine import Engine, SamplingParams
 from models.engine.cache import Slot
-from models.engine.generation import Generation, Limits
-from models.engine.rows import PromptState, Row
+from models.engine.rows import Row
+from models.engine.scheduler import Limits, Scheduler, Work
 from models.tokenizer import Tokenizer
 
 WIDE = Limits(max_rows=64, prefill_tokens=4096, cache_tokens=10**9)
 HELLO = [{"role": "user", "content": "hello"}]
 
 
-class Watched(Generation):
+class Watched(Scheduler):
     """Keeps the final hidden state and the logits that each of a row's tokens was sampled from."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.hidden: dict[Row, list[Tensor]] = defaultdict(list)
         self.logits: dict[Row, list[Tensor]] = defaultdict(list)
-        self.most_rows = self.most_tokens = self.steps = self.prompt_tokens = self.most_prompt_tokens = 0
+        self.most_rows = self.most_tokens = self.steps = self.most_prompt_tokens = 0
 
-    def _advance(self, slots: Sequence[Slot], hidden_MD: Tensor) -> list[Row]:
-        logits_RV = self.model.unembed(hidden_MD[: max(16, -(-len(slots) // 8) * 8)])
+    def _advance(self, slots: Sequence[Slot], hidden_MD: Tensor) -> list[Work]:
+        logits_RV = self.unembed(hidden_MD[: len(slots)]) if slots else hidden_MD
         for place, slot in enumerate(slots):
-            self.hidden[self.running[slot]].append(hidden_MD[place].clone())
-            self.logits[self.running[slot]].append(logits_RV[place].clone())
-        self.most_rows = max(self.most_rows, self.admitted_rows)
-        self.most_tokens = max(self.most_tokens, self.admitted_tokens)
+            row = self.running[slot]
+            if not row.token_ids:  # also one that had to give way, and starts again
+                self.hidden[row].clear()
+                self.logits[row].clear()
+            self.hidden[row].append(hidden_MD[place].clone())
+            self.logits[row].append(logits_RV[place].clone())
+        self.most_rows = max(self.most_rows, len(self.admitted))
+        self.most_tokens = max(self.most_tokens, self.used_tokens)
         self.steps += 1
         return super()._advance(slots, hidden_MD)
 
-    def _next_chunks(self) -> tuple[list[PromptState], list]:
-        prompts, chunks = super()._next_chunks()
-        read = sum(chunk.size for chunk in chunks)
-        self.prompt_tokens += read
-        self.most_prompt_tokens = max(self.most_prompt_tokens, read)
-        return prompts, chunks
+    def step(self) -> list[Work]:
+        before = self.read
+        finished = super().step()
+        self.most_prompt_tokens = max(self.most_prompt_tokens, self.read - before)
+        return finished
 
 
 def rows_of(engine: Engine, prompts: Sequence[Sequence[int]], params: Sequence[SamplingParams]) -> list[list[Row]]:
-    states = [PromptState(prompt, unstarted=one.n) for prompt, one in zip(prompts, params, strict=True)]
-    return [
-        [Row(state, one, engine.ending, n) for n in range(one.n)] for state, one in zip(states, params, strict=True)
-    ]
+    return [engine.rows(prompt, one) for prompt, one in zip(prompts, params, strict=True)]
 
 
 def watch(engine: Engine, rows: Sequence[Row], limits: Limits = WIDE) -> Watched:
-    generation = Watched(engine.model, rows, limits)
+    scheduler = Watched(engine.scheduler.model, limits)
+    finished: list[Work] = []
+    scheduler.submit(rows)
     with torch.inference_mode():
-        finished = [row for batch in generation.run() for row in batch]
-    assert len(finished) == len(rows) and not generation.running and not generation.cache.slabs
-    assert all(row.prompt.cache is None for row in rows), "a prompt's cache outlived its samples"
-    return generation
+        while not scheduler.idle:
+            finished += scheduler.step()
+    assert len(finished) == len(rows) and not scheduler.running and not scheduler.rows.slabs
+    assert not any(prefix.in_use for prefix in scheduler.prefixes), "a prompt is held by nobody"
+    return scheduler
 
 
 def some_prompts(lengths: Sequence[int], vocabulary: int = 200) -> list[list[int]]:
@@ -88,15 +91,16 @@ def test_logits_are_those_of_a_plain_forward_pass(
     make_model: Callable[..., Decoder], tokenizer: Tokenizer, family: str
 ) -> None:
     """Prompts of up to three chunks, and an answer that moves between slabs."""
-    engine = Engine(make_model(family), tokenizer)
+    model = make_model(family)
+    engine = Engine(model, tokenizer)
     prompts = [*MIXED, *some_prompts([600, 1100])]
     rows = [row for (row,) in rows_of(engine, prompts, [SamplingParams(max_tokens=6, seed=2)] * len(prompts))]
-    generation = watch(engine, rows, Limits(8, 600, 10**9))
+    scheduler = watch(engine, rows, Limits(8, 600, 10**9))
     for row in rows:
-        seen = torch.stack(generation.logits[row])
+        seen = torch.stack(scheduler.logits[row])
         with torch.no_grad():
-            plain = engine.model(torch.tensor([[*row.prompt.token_ids, *row.token_ids]]))[0]
-        expected = plain[len(row.prompt.token_ids) - 1 :][: len(seen)]
+            plain = model(torch.tensor([[*row.prompt_ids, *row.token_ids]]))[0]
+        expected = plain[len(row.prompt_ids) - 1 :][: len(seen)]
         torch.testing.assert_close(seen, expected, rtol=0, atol=1e-4)  # measured: under 2e-5
 
 
@@ -108,7 +112,7 @@ def test_a_row_has_the_same_bits_alone_and_in_any_batch(
     torch.set_num_threads(threads)
     engine = Engine(make_model(family), tokenizer)
     batches = []
-    for limits in (WIDE, Limits(5, 100, 10**9), Limits(64, 4096, 600)):
+    for limits in (WIDE, Limits(5, 100, 10**9), Limits(64, 4096, 1300), Limits(64, 33, 10**9, share_prefixes=False)):
         rows = [row for (row,) in rows_of(engine, MIXED, SETTINGS)]
         batches.append((rows, watch(engine, rows, limits)))
     backwards = [row for (row,) in rows_of(engine, MIXED, SETTINGS)]
@@ -135,7 +139,7 @@ def test_results_are_equal_whatever_the_limits_and_the_company(
 ) -> None:
     model = make_model()
     whole = Engine(model, tokenizer).generate(MIXED, SETTINGS)
-    for limits in ({"max_rows": 1}, {"max_rows": 3, "prefill_tokens": 1}, {"cache_bytes": 1}):
+    for limits in ({"max_rows": 1}, {"max_rows": 3, "prefill_tokens": 1}, {"cache_bytes": 650_000}):
         assert Engine(model, tokenizer, **limits).generate(MIXED, SETTINGS) == whole
     assert Engine(model, tokenizer).generate(MIXED[::-1], SETTINGS[::-1]) == whole[::-1]
     assert len({result.token_ids for result in whole}) == len(whole)
@@ -175,37 +179,85 @@ def test_sampled_first_tokens_follow_the_models_distribution(
 
 def test_a_prompts_samples_read_it_once(make_model: Callable[..., Decoder], tokenizer: Tokenizer) -> None:
     engine = Engine(make_model(), tokenizer)
-    params = SamplingParams(max_tokens=3, n=4)
-    (shared,) = rows_of(engine, [MIXED[5]], [params])
-    generation = watch(engine, shared, Limits(2, 50, 10**9))
-    assert generation.prompt_tokens == len(MIXED[5]) - 1
-    apart = [Row(PromptState(MIXED[5], unstarted=1), params, engine.ending, n) for n in range(4)]
-    other = watch(engine, apart)
-    assert other.prompt_tokens == 4 * generation.prompt_tokens
-    assert all(same_bits(generation, a, other, b) for a, b in zip(shared, apart, strict=True))
+    (shared,) = rows_of(engine, [MIXED[5]], [SamplingParams(max_tokens=3, n=4)])
+    together = watch(engine, shared, Limits(2, 50, 10**9))
+    assert together.read == len(MIXED[5]) - 1
+    (apart,) = rows_of(engine, [MIXED[5]], [SamplingParams(max_tokens=3, n=4)])
+    each = watch(engine, apart, Limits(2, 50, 10**9, share_prefixes=False))
+    assert each.read == 4 * together.read
+    assert all(same_bits(together, a, each, b) for a, b in zip(shared, apart, strict=True))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("family", ["nemotron", "llama"])
+def test_what_prompts_have_in_common_is_read_once_and_changes_no_bit(
+    make_model: Callable[..., Decoder], tokenizer: Tokenizer, family: str, threads: int
+) -> None:
+    """Cuts before, at and behind the edges of tiles; a prompt that begins another; three levels deep."""
+    torch.set_num_threads(threads)
+    engine = Engine(make_model(family), tokenizer)
+    root, branch, *ends = some_prompts([45, 60, 1, 7, 30, 31, 32, 33, 90])
+    prompts = [[*root, *end] for end in ends] + [[*root, *branch, *end] for end in ends] + [root, [*root, *branch]]
+    prompts += [prompt[:cut] for prompt in prompts[-2:] for cut in (8, 9, 31, 32, 33, 44)]
+    params = [SamplingParams(max_tokens=3, seed=n) for n in range(len(prompts))]
+    apart = [row for (row,) in rows_of(engine, prompts, params)]
+    each = watch(engine, apart, Limits(64, 4096, 10**9, share_prefixes=False))
+    assert each.read == sum(len(prompt) - 1 for prompt in prompts)
+    for limits in (WIDE, Limits(3, 20, 10**9), Limits(64, 4096, 700)):
+        rows = [row for (row,) in rows_of(engine, prompts, params)]
+        together = watch(engine, rows, limits)
+        assert all(same_bits(each, a, together, b) for a, b in zip(apart, rows, strict=True)), limits
+        if limits.cache_tokens > 700:
+            once = 45 + 60 + sum(len(end) - 1 for end in ends) * 2
+            assert together.read <= once + 12 * 2 < each.read / 2, "short ones are not worth sharing"
+
+
+def test_prompts_are_kept_between_calls(make_model: Callable[..., Decoder], tokenizer: Tokenizer) -> None:
+    engine = Engine(make_model(), tokenizer)
+    params = SamplingParams(max_tokens=3, seed=1)
+    first = engine.generate([MIXED[5]], params)
+    read = engine.scheduler.read
+    assert engine.generate([MIXED[5]], params) == first and engine.scheduler.read == read == len(MIXED[5]) - 1
+    longer = [*MIXED[5], *MIXED[3]]
+    assert engine.generate([longer], params) == Engine(make_model(), tokenizer).generate([longer], params)
+    assert engine.scheduler.read == read + len(MIXED[3])
+
+
+def test_rows_that_give_way_come_to_the_same_end(make_model: Callable[..., Decoder], tokenizer: Tokenizer) -> None:
+    """Rows are let in for what they need at first; when all grow, the youngest start again later."""
+    engine = Engine(make_model(), tokenizer)
+    prompts = some_prompts([40] * 8)
+    params = [SamplingParams(max_tokens=150, seed=n, logprobs=1) for n in range(8)]
+    whole = [row for (row,) in rows_of(engine, prompts, params)]
+    plenty = watch(engine, whole)
+    assert not plenty.preempted and sum(len(row.token_ids) > 30 for row in whole) > 4, "all would fit"
+    rows = [row for (row,) in rows_of(engine, prompts, params)]
+    scarce = watch(engine, rows, Limits(8, 4096, 700))
+    assert scarce.preempted > 1 and scarce.most_tokens <= 700
+    assert all(same_bits(plenty, a, scarce, b) for a, b in zip(whole, rows, strict=True))
+    assert [row.completion.logprobs for row in whole] == [row.completion.logprobs for row in rows]
 
 
 def test_waiting_rows_are_admitted_as_others_finish(make_model: Callable[..., Decoder], tokenizer: Tokenizer) -> None:
     engine = Engine(make_model(), tokenizer)
     params = [SamplingParams(max_tokens=tokens, temperature=0.0) for tokens in (24, 4, 4, 4, 4, 4)]
     rows = [row for (row,) in rows_of(engine, [MIXED[0]] * 6, params)]
-    generation = watch(engine, rows, Limits(max_rows=2, prefill_tokens=64, cache_tokens=10**9))
-    lengths = [len(generation.logits[row]) for row in rows]
-    assert generation.most_rows == 2
+    scheduler = watch(engine, rows, Limits(max_rows=2, prefill_tokens=64, cache_tokens=10**9))
+    lengths = [len(scheduler.logits[row]) for row in rows]
+    assert scheduler.most_rows == 2
     assert lengths[0] == 24, "the long row should not end early, or this shows nothing"
-    assert generation.steps == max(24, sum(lengths[1:])), "short rows take turns beside the long one"
+    assert scheduler.steps == max(24, sum(lengths[1:])), "short rows take turns beside the long one"
 
 
 def test_limits_bound_what_runs_at_once(make_model: Callable[..., Decoder], tokenizer: Tokenizer) -> None:
     engine = Engine(make_model(), tokenizer)
     rows = [row for (row,) in rows_of(engine, MIXED, SETTINGS)]
-    generation = watch(engine, rows, Limits(max_rows=4, prefill_tokens=150, cache_tokens=400))
-    assert generation.most_rows <= 4
-    assert generation.most_tokens == max(row.reserved for row in rows) == 640, "the longest row runs, but alone"
-    assert generation.most_prompt_tokens == 512, "one chunk is read whatever the budget"
-    small = rows_of(engine, MIXED[:5], SETTINGS[:5])
-    generation = watch(engine, [row for (row,) in small], Limits(max_rows=4, prefill_tokens=70, cache_tokens=200))
-    assert generation.most_tokens <= 200 and generation.most_prompt_tokens <= 70
+    scheduler = watch(engine, rows, Limits(max_rows=4, prefill_tokens=70, cache_tokens=1500))
+    assert scheduler.most_rows == 4 and scheduler.most_prompt_tokens == 70
+    assert 1000 < scheduler.most_tokens <= 1500
+    scheduler = watch(engine, [row for (row,) in rows_of(engine, MIXED, SETTINGS)], Limits(4, 70, 100))
+    assert scheduler.most_rows == 1, "one row runs whatever the cache, but alone"
+    assert scheduler.most_tokens == 640 + 544, "the longest, and its prompt"
 
 
 def test_what_cannot_be_answered_is_an_error_of_its_row_only(
@@ -213,7 +265,7 @@ def test_what_cannot_be_answered_is_an_error_of_its_row_only(
 ) -> None:
     engine = Engine(make_model(max_positions=128), tokenizer)
     good, long, edge = some_prompts([5, 128, 127])
-    unknown = [7, engine.model.config.vocab_size]
+    unknown = [7, engine.config.vocab_size]
     params = SamplingParams(temperature=0.0, max_tokens=6, n=2)
     results = engine.generate([good, long, [], unknown, edge], SamplingParams(max_tokens=6, n=2))
     errors = [result.error for result in results]
@@ -227,6 +279,9 @@ def test_what_cannot_be_answered_is_an_error_of_its_row_only(
     assert results[4].finish_reason == "length"
     alone = engine.generate([good], SamplingParams(max_tokens=6, n=2))
     assert alone == results[:1]
+    narrow = Engine(make_model(max_positions=128), tokenizer, cache_bytes=2 * 2 * 2 * 16 * 4 * 100)
+    fitting, wide = narrow.generate([[5], good], [SamplingParams(max_tokens=6), SamplingParams(max_tokens=90)])
+    assert fitting.error is None and "5 tokens of prompt and 90 of answer need 160 tokens of cache" in str(wide.error)
     assert engine.generate([long, []], params)[1].error and engine.generate([], params) == []
 
 
@@ -260,6 +315,62 @@ def test_progress_counts_rows_and_tokens(make_model: Callable[..., Decoder], tok
     told.clear()
     engine.generate([[]], None, lambda *values: told.append(values))
     assert told == [(1, 1, 0)]
+
+
+def test_log_probabilities_of_an_answer_are_the_models_own(
+    make_model: Callable[..., Decoder], tokenizer: Tokenizer
+) -> None:
+    model = make_model()
+    engine = Engine(model, tokenizer)
+    params = SamplingParams(temperature=0.6, top_k=4, repetition_penalty=1.3, max_tokens=12, seed=3, logprobs=3)
+    (result,) = engine.generate([MIXED[2]], params)
+    answer = result.outputs[0]
+    assert answer.logprobs is not None and [one.token_id for one in answer.logprobs] == list(answer.token_ids)
+    with torch.no_grad():
+        plain = model(torch.tensor([[*MIXED[2], *answer.token_ids]]))[0, len(MIXED[2]) - 1 : -1].log_softmax(-1)
+    for one, scores_V in zip(answer.logprobs, plain, strict=True):
+        best = scores_V.topk(3)
+        assert [token for token, _ in one.top] == best.indices.tolist()
+        expected = torch.cat([best.values, scores_V[one.token_id][None]])
+        found = torch.tensor([*(score for _, score in one.top), one.logprob])
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    (none,) = engine.generate([MIXED[2]], SamplingParams(max_tokens=2))
+    assert none.outputs[0].logprobs is None
+
+
+def test_a_rows_own_stop_tokens_end_it(make_model: Callable[..., Decoder], tokenizer: Tokenizer) -> None:
+    engine = Engine(make_model(), tokenizer)
+    (free,) = engine.generate([MIXED[2]], SamplingParams(temperature=0, max_tokens=12))
+    token = free.token_ids[6]
+    (cut,) = engine.generate([MIXED[2]], SamplingParams(temperature=0, max_tokens=12, stop_token_ids=[token]))
+    assert cut.token_ids == free.token_ids[: free.token_ids.index(token)] and cut.finish_reason == "stop"
+
+
+def test_embeddings_are_the_final_hidden_states(make_model: Callable[..., Decoder], tokenizer: Tokenizer) -> None:
+    model = make_model()
+    engine = Engine(model, tokenizer, prefill_tokens=50)
+    texts = [*MIXED, MIXED[5], MIXED[5][:100], [5]]
+    found_ND = engine.embed(texts)
+    for text, found_D in zip(texts, found_ND, strict=True):
+        with torch.no_grad():
+            torch.testing.assert_close(found_D, model.hidden(torch.tensor([text]))[0, -1], rtol=0, atol=1e-4)
+    assert torch.equal(Engine(model, tokenizer).embed(texts[::-1]), found_ND.flip(0))
+    assert engine.embed([]).shape == (0, 48)
+    with pytest.raises(ValueError, match="text 1 cannot be read: the prompt is empty"):
+        engine.embed([[5], []])
+
+
+def test_an_engine_goes_on_after_a_call_that_failed(make_model: Callable[..., Decoder], tokenizer: Tokenizer) -> None:
+    engine = Engine(make_model(), tokenizer, max_rows=2)
+    expected = Engine(make_model(), tokenizer).generate(MIXED, SETTINGS)
+
+    def interrupt(done: int, total: int, tokens: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        engine.generate(MIXED, SETTINGS, interrupt)
+    assert engine.scheduler.idle and not engine.scheduler.rows.slabs
+    assert engine.generate(MIXED, SETTINGS) == expected
 
 
 def test_wrong_calls_say_what_was_expected(make_model: Callable[..., Decoder], make_tokenizer: Callable) -> None:
@@ -299,9 +410,9 @@ def test_scores_are_those_of_the_tokens_that_greedy_chose(
 ) -> None:
     engine = Engine(make_model(), tokenizer)
     ((row,),) = rows_of(engine, [MIXED[5]], [SamplingParams(temperature=0.0, max_tokens=20)])
-    generation = watch(engine, [row])
+    scheduler = watch(engine, [row])
     (scores,) = engine.logprobs([MIXED[5]], [row.token_ids])
-    chosen = [logits.log_softmax(-1).max() for logits in generation.logits[row]]
+    chosen = [logits.log_softmax(-1).max() for logits in scheduler.logits[row]]
     torch.testing.assert_close(torch.tensor(scores), torch.stack(chosen)[: len(scores)], rtol=0, atol=1e-4)
 
 

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from models.engine.interface import Completion, SamplingParams
-from models.engine.rows import Ending, PromptState, Row
+from models.engine.rows import Ending, Row
 from models.tokenizer import Tokenizer
 
 END = 2  # <|im_end|>
@@ -21,7 +21,7 @@ def make_row(make_tokenizer: Callable[..., Tokenizer]) -> Callable[..., Row]:
 
     def make(stop: Sequence[str] = (), max_tokens: int = 1000, max_positions: int = 10_000) -> Row:
         ending = Ending(tokenizer, frozenset({END}), hidden, max_positions)
-        return Row(PromptState(PROMPT, unstarted=1), SamplingParams(stop=stop, max_tokens=max_tokens), ending, 0)
+        return Row(PROMPT, SamplingParams(stop=stop, max_tokens=max_tokens), ending, 0)
 
     return make
 

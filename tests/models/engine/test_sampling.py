@@ -1,29 +1,44 @@
 """Sampled tokens follow the distribution that the settings ask for, worked out here in another way."""
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from transformers import RepetitionPenaltyLogitsProcessor
 
 from models.engine.interface import SamplingParams
-from models.engine.sampling import sample, uniforms
+from models.engine.rows import Ending, Row
+from models.engine.sampling import next_tokens, sample, uniforms
+from models.tokenizer import Tokenizer
 
 DRAWS = 12_000
+
+
+@pytest.fixture
+def make_row(tokenizer: Tokenizer) -> Callable[..., Row]:
+    def make(prompt: Sequence[int], answer: Sequence[int], **settings: Any) -> Row:
+        row = Row(prompt, SamplingParams(**settings), Ending(tokenizer, frozenset(), frozenset(), 100), 0)
+        row.token_ids += answer
+        return row
+
+    return make
 
 
 def some_logits(size: int, seed: int = 0, spread: float = 1.5) -> torch.Tensor:
     return spread * torch.randn(size, generator=torch.Generator().manual_seed(seed))
 
 
-def expected(logits_V: torch.Tensor, temperature: float, top_k: int, top_p: float) -> np.ndarray:
+def expected(logits_V: torch.Tensor, temperature: float, top_k: int, top_p: float, min_p: float = 0.0) -> np.ndarray:
     """Probabilities by sorting the whole vocabulary: the top_k likeliest, then the fewest of them that reach top_p."""
     scaled = logits_V.double().numpy() / temperature
     weights = np.exp(scaled - scaled.max())
     order = np.argsort(-weights, kind="stable")[: top_k or None]
     share = weights[order] / weights[order].sum()
     kept = order[: 1 + int(np.searchsorted(np.cumsum(share), top_p - 1e-9))]
+    kept = kept[weights[kept] >= min_p * weights[kept[0]]]
     probabilities = np.zeros_like(weights)
     probabilities[kept] = weights[kept] / weights[kept].sum()
     return probabilities
@@ -53,6 +68,34 @@ def test_draws_follow_the_settings(size: int, temperature: float, top_k: int, to
     draws_R = uniforms(range(DRAWS), [0] * DRAWS, [0] * DRAWS)
     tokens = sample(logits_V.expand(DRAWS, -1), [params] * DRAWS, draws_R)
     assert_drawn_from(tokens, expected(logits_V, temperature, top_k, top_p))
+
+
+@pytest.mark.parametrize(
+    ("size", "temperature", "top_k", "top_p", "min_p"),
+    [(12, 1.0, 0, 1.0, 0.2), (700, 1.0, 0, 1.0, 0.05), (700, 1.6, 0, 1.0, 0.001), (700, 1.0, 20, 1.0, 0.1),
+     (700, 1.0, 0, 0.9, 0.1), (700, 1.0, 0, 0.3, 0.01), (12, 1.0, 0, 1.0, 1.0)],
+)  # fmt: skip
+def test_min_p_keeps_a_share_of_the_likeliest(
+    size: int, temperature: float, top_k: int, top_p: float, min_p: float
+) -> None:
+    logits_V = some_logits(size)
+    params = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+    draws_R = uniforms(range(DRAWS), [0] * DRAWS, [0] * DRAWS)
+    tokens = sample(logits_V.expand(DRAWS, -1), [params] * DRAWS, draws_R)
+    assert_drawn_from(tokens, expected(logits_V, temperature, top_k, top_p, min_p))
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.3, 0.8])
+def test_repetition_penalty_is_that_of_transformers(make_row: Callable[..., Row], penalty: float) -> None:
+    logits_RV = torch.stack([some_logits(40, seed) for seed in range(30)])
+    theirs_RV = RepetitionPenaltyLogitsProcessor(penalty)(
+        torch.tensor([[3, 5, 5, 9, 20, 30]]).expand(30, -1), logits_RV
+    )
+    rows = [make_row((3, 5, 5, 9), [20, 30], repetition_penalty=penalty, temperature=0.0) for _ in range(30)]
+    before = logits_RV.clone()
+    assert next_tokens(logits_RV, rows) == theirs_RV.argmax(-1).tolist()
+    assert torch.equal(logits_RV, before), "the logits are still the model's"
+    assert (theirs_RV.argmax(-1) == logits_RV.argmax(-1)).all() == (penalty == 1)
 
 
 def test_the_check_itself_tells_distributions_apart() -> None:

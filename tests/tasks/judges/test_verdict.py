@@ -46,7 +46,7 @@ def test_log_odds_and_mass_are_the_models_own(engine: Engine) -> None:
         for word in WORDS:
             ids = engine.tokenizer.encode(word)
             with torch.no_grad():
-                logprobs = engine.model(torch.tensor([[*prompt, *ids]]))[0].log_softmax(-1)
+                logprobs = engine.scheduler.model(torch.tensor([[*prompt, *ids]]))[0].log_softmax(-1)
             logs.append(sum(logprobs[len(prompt) - 1 + step, token].item() for step, token in enumerate(ids)))
         assert verdict and verdict.log_odds == pytest.approx(logs[0] - logs[1], abs=1e-4)
         assert verdict.mass == pytest.approx(sum(math.exp(log) for log in logs), abs=1e-6)

@@ -3,7 +3,7 @@
 import pytest
 
 from infra.errors import EmptyDataset
-from models.reward import load_reward_model, scalar_reward, score
+from models.reward import RewardScorer, load_reward_model, scalar_reward
 from tasks import judge
 from tasks.configs.judging import JudgingConfig
 from tasks.judge import pairs_of
@@ -34,9 +34,11 @@ def test_every_answer_is_scored_as_the_reward_model_scores_it(run_stage, inputs,
     artifact = run_stage(judge.run, JudgingConfig(shard_rows=5, llm_pairs=3, llm_truth_pairs=2), **inputs)
     rows = artifact.rows()
     assert [row["id"] for row in rows] == [row["id"] for row in answers] and len(artifact.parts()) == 5
-    model, tokenizer = load_reward_model(inputs["reward_model"].folder())
+    scorer = RewardScorer(*load_reward_model(inputs["reward_model"].folder()))
     for row in rows[::7]:
-        (values,) = score(model, tokenizer, [[*row["prompt"], {"role": "assistant", "content": row["response"]}]])
+        (values,) = scorer.score(
+            [[*row["prompt"], {"role": "assistant", "content": row["response"]}]]
+        )
         assert [row[name] for name in ATTRIBUTES] == pytest.approx(values, rel=1e-5)
         assert row["reward"] == pytest.approx(scalar_reward(values), rel=1e-5)
 

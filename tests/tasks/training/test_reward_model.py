@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from infra.errors import EmptyDataset, InputError
 from models.checkpoint import load_model
-from models.reward import encode_conversation, load_reward_model, read_hidden, score
+from models.reward import RewardScorer, encode_conversation, load_reward_model
 from tasks import reward_model
 from tasks.configs.base import Resources
 from tasks.configs.training import RewardModelConfig
@@ -46,7 +46,9 @@ def inputs(workshop, tokenizer):
 def scores_of(made, answers) -> torch.Tensor:
     model, tokenizer = load_reward_model(made.folder())
     ask = {"role": "user", "content": "Is it 99?"}
-    return torch.tensor(score(model, tokenizer, [[ask, {"role": "assistant", "content": text}] for text in answers]))
+    return torch.tensor(
+        RewardScorer(model, tokenizer).score([[ask, {"role": "assistant", "content": text}] for text in answers])
+    )
 
 
 @pytest.mark.parametrize("config", [RIDGE, REGRESSION], ids=["ridge", "regression"])
@@ -142,10 +144,11 @@ def test_ridge_is_fitted_on_the_features_that_scoring_reads(workshop, inputs, to
     made = workshop.run(reward_model.run, RIDGE, **inputs)
     model, _ = load_reward_model(made.folder())
     messages = [{"role": "user", "content": "Is it 3?"}, {"role": "assistant", "content": "yes sun yes"}]
-    features = read_hidden(model, tokenizer, [messages])
+    features = RewardScorer(model, tokenizer).features([messages])
     token_ids, place = encode_conversation(tokenizer, messages)
     assert tokenizer.token(token_ids[place]) == "<|im_end|>"
-    torch.testing.assert_close(torch.tensor(score(model, tokenizer, [messages])), model.attributes(features).detach())
+    scores = torch.tensor(RewardScorer(model, tokenizer).score([messages]))
+    torch.testing.assert_close(scores, model.attributes(features).detach())
 
 
 def test_prompts_not_rows_are_split(tokenizer):
