@@ -30,6 +30,7 @@ COMMANDS = {
     "data": ("data", "Look at artifacts: ls, show, trace, verify."),
     "eval": ("inference", "Examine a model on the evaluation set."),
     "chat": ("inference", "Talk to a model."),
+    "serve": ("serve", "Serve a model to OpenAI clients over HTTP."),
     "reward": ("inference", "Score conversations with the reward model."),
     "report": ("report", "Make an iteration's report again and say where it is."),
 }
@@ -76,7 +77,7 @@ def report_error(error: RatchetError, arguments: list[str]) -> int:
 
 
 def quiet_libraries(debug: bool) -> None:
-    """What Prefect and MLflow read when they are imported: no telemetry, their logs to the servers, not the screen.
+    """What libraries read when they are imported: no telemetry, logs of servers to the servers, not the screen.
 
     Prefect would print the traceback of every task that fails or is stopped; our own line says what happened.
     """
@@ -85,6 +86,8 @@ def quiet_libraries(debug: bool) -> None:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_LOGGING_LEVEL": "WARNING",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+        # Two threads that spin for each other stand still as soon as a third program wants one of two cores.
+        "OMP_WAIT_POLICY": "PASSIVE",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR" if debug else "CRITICAL",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

@@ -186,7 +186,7 @@ def state_of(artifact: Artifact) -> str:
 
 
 def gpus(resources: Resources) -> int:
-    return resources.gpus * resources.nodes
+    return resources.gpus * resources.nodes + resources.engines.count * resources.engines.gpus
 
 
 def tokens(config: StageConfig) -> int | None:

@@ -32,7 +32,7 @@ def load_plan(preset: str | None, config: Path | None, changes: Sequence[str]) -
     if not isinstance(scale, int | float) or not 0 < scale <= 1000:
         raise InputError(f"scale: found {scale!r}, expected a number above 0 and at most 1000", "set scale=1")
     plan = PRESETS[name](float(scale))
-    return change_plan(plan, values) if values else plan
+    return (change_plan(plan, values) if values else plan).with_endpoint()
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from deployments.scale import scaled
 from tasks.configs.attributes import AttributesConfig
-from tasks.configs.base import Resources
+from tasks.configs.base import EngineResources, Resources
 from tasks.configs.code_instruct import CodeInstructConfig
 from tasks.configs.dialogues import DialoguesConfig
 from tasks.configs.evaluate import EvaluateConfig
@@ -25,7 +25,12 @@ CODE_IS_READ = "no generated code is run: it is parsed and judged only"
 
 def nemotron_4_340b(scale: float = 1.0) -> Plan:
     """The paper's recipe, sections 3.1 to 3.3, on 16 nodes of eight H100."""
-    writing = Resources(gpus=8, nodes=2, tensor_parallel=16, cpus=64, batch_rows=512)
+    writing = Resources(
+        cpus=16,
+        batch_rows=512,
+        precision="fp8",
+        engines=EngineResources(count=15, kind="vllm", tensor_parallel=8, gpus=8, cpus=16),
+    )
     training = Resources(
         gpus=8, nodes=16, tensor_parallel=8, cpus=64, microbatch_tokens=16_384, checkpoint_every_s=1800.0
     )
@@ -116,13 +121,13 @@ def nemotron_4_340b(scale: float = 1.0) -> Plan:
 def h100_node(scale: float = 1.0) -> Plan:
     """One node of eight H100: an 8 B model that improves itself, in the paper's order, with a tenth of its rows."""
     paper = nemotron_4_340b(0.1 * scale)
-    writing = Resources(gpus=8, tensor_parallel=8, cpus=64, batch_rows=1024)
+    writing = Resources(cpus=8, gpus=1, batch_rows=256, engines=EngineResources(count=7, kind="vllm", gpus=1, cpus=8))
     training = Resources(gpus=8, tensor_parallel=1, cpus=64, microbatch_tokens=32_768, checkpoint_every_s=600.0)
     sft = {"learning_rate": 5e-6, "warmup_steps": 20}
     dpo = {"learning_rate": 5e-7, "warmup_steps": 20, "beta": 0.1, "sft_weight": 1e-3}
     rpo = dpo | {"eta": "auto"}
     changes = {
-        name: config.model_copy(update={"resources": writing if config.resources.nodes == 2 else training})
+        name: config.model_copy(update={"resources": writing if config.resources.engines.count else training})
         for name, config in paper
         if getattr(config, "resources", LIGHT) != LIGHT
     }

@@ -1,4 +1,7 @@
-"""Model references, wherever a user names a model: `models:/…`, a folder, a GGUF file, `s3://…`, `hf:ORG/NAME`."""
+"""Model references, wherever a user names a model: `models:/…`, a folder, a GGUF file, `s3://…`, `hf:ORG/NAME`.
+
+A generator may be a hosted model too: `openai:URL#NAME`.
+"""
 
 import re
 import tempfile
@@ -11,23 +14,25 @@ from infra.artifacts import Artifact
 from infra.errors import InputError
 from infra.storage import Storage
 from infra.tracking import resolve_reference
+from tasks.configs.endpoint_model import PREFIX, EndpointModelConfig, is_hosted
 from tasks.configs.import_model import ImportModelConfig
 
+Source = Artifact | ImportModelConfig | EndpointModelConfig
 FORMS = "models:/NAME@ALIAS, models:/NAME/VERSION, a folder, a GGUF file, s3://…, or hf:ORG/NAME"
 ARTIFACT_URI = re.compile(r"(?P<store>.+)/artifacts/(?P<stage>[^/]+)/(?P<fingerprint>[0-9a-f]{32})/?")
 
 
-def resolve(reference: str, tracking_uri: str | None, cache: Path) -> Artifact | ImportModelConfig:
-    """What a reference names: an artifact that is there, or the settings that import it.
+def resolve(reference: str, tracking_uri: str | None, cache: Path) -> Source:
+    """What a reference names: an artifact that is there, or the settings that import it or tell where it is hosted.
 
     Raises InputError when there is no such model or its files do not fit together, before anything is loaded.
     """
     if reference.startswith("models:/"):
         return from_registry(reference, tracking_uri)
+    if reference.startswith(PREFIX):
+        return EndpointModelConfig.of(reference)
     if match := ARTIFACT_URI.fullmatch(reference):
         return checkpoint(reference, match)
-    if reference.startswith("openai:"):
-        raise InputError(f"{reference}: endpoints cannot write data yet", f"give {FORMS}")
     if reference.startswith("hf:"):
         return ImportModelConfig.of(download(reference.removeprefix("hf:")))
     if reference.startswith("s3://"):
@@ -35,6 +40,16 @@ def resolve(reference: str, tracking_uri: str | None, cache: Path) -> Artifact |
     if not Path(reference).expanduser().exists():
         raise InputError(f"no model at {reference!r}: no such file or folder", f"give {FORMS}")
     return ImportModelConfig.of(reference)
+
+
+def with_weights(field: str, reference: str, source: Source) -> Artifact | ImportModelConfig:
+    """A model whose weights can be had. Raises InputError, naming the field, for a hosted one."""
+    if isinstance(source, EndpointModelConfig) or is_hosted(source):
+        raise InputError(
+            f"{field}={reference}: a hosted model has no weights here; it can write data and be examined, and no more",
+            f"give {FORMS}",
+        )
+    return source
 
 
 def from_registry(reference: str, tracking_uri: str | None) -> Artifact:

@@ -5,17 +5,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from deployments.in_process import open_engine
 from deployments.readable import harmless
 from infra.errors import InputError
-from models.checkpoint import load_model
-from models.engine import Engine, SamplingParams
+from models.engine import Completion, Engine, SamplingParams
+from models.engine.live import LiveEngine, Refused
 
 RESET = "/reset"
+
+
+def _silent(text: str) -> None:
+    """Where nobody listens while the answer is written."""
 
 
 @dataclass
@@ -26,31 +30,41 @@ class Speaker:
     engine: Engine
     history: list[dict[str, str]] = field(default_factory=list)
 
-    def answer(self, text: str, params: SamplingParams) -> dict[str, Any]:
-        """What the model says next. Raises InputError where it cannot answer; then nothing is remembered."""
+    def answer(self, text: str, params: SamplingParams, say: Callable[[str], None] = _silent) -> dict[str, Any]:
+        """What the model says next; `say` gets it part by part, as it is written.
+
+        Raises InputError where it cannot answer; then nothing is remembered.
+        """
         asked = [*self.history, {"role": "user", "content": text}]
         try:
-            (result,) = self.engine.generate([asked], params)
+            completion = self._complete(self.engine.encode(asked), params, say)
+        except Refused as error:
+            raise InputError(
+                f"{self.name} cannot answer: {error}", f"shorten it, or start anew with {RESET}"
+            ) from error
         except ValueError as error:
             raise InputError(f"{self.name} cannot answer: {error}", "give a model with a chat template") from error
-        if result.error:
-            raise InputError(f"{self.name} cannot answer: {result.error}", f"shorten it, or start anew with {RESET}")
-        self.history = [*asked, {"role": "assistant", "content": result.text}]
+        self.history = [*asked, {"role": "assistant", "content": completion.text}]
         return {
             "model": self.name,
-            "answer": result.text,
-            "tokens": len(result.token_ids),
-            "finish_reason": result.finish_reason,
+            "answer": completion.text,
+            "tokens": len(completion.token_ids),
+            "finish_reason": completion.finish_reason,
         }
+
+    def _complete(self, prompt: Sequence[int], params: SamplingParams, say: Callable[[str], None]) -> Completion:
+        completion = None
+        with LiveEngine(self.engine) as live:
+            for increment in live.stream(prompt, params):
+                say(increment.text)
+                completion = increment.completion
+        assert completion is not None, "the last increment holds the completion"
+        return completion
 
 
 def open_speaker(name: str, folder: Path) -> Speaker:
-    """Load a model, onto the GPU where there is one. Raises InputError where the folder holds none."""
-    try:
-        model, tokenizer = load_model(folder)
-    except (FileNotFoundError, ValueError) as error:
-        raise InputError(f"{name} is no model that can be opened: {error}", "give a language model") from error
-    return Speaker(name, Engine(model.to("cuda") if torch.cuda.is_available() else model, tokenizer))
+    """Load a model. Raises InputError where the folder holds none."""
+    return Speaker(name, open_engine(name, folder))
 
 
 def converse(speakers: Sequence[Speaker], params: SamplingParams, read: Callable[[], str], console: Console) -> None:
@@ -69,17 +83,19 @@ def converse(speakers: Sequence[Speaker], params: SamplingParams, read: Callable
         elif text:
             try:
                 ours = replace(params, seed=params.seed + turn)
-                print_answers(console, [speaker.answer(text, ours) for speaker in speakers])
+                print_answers(speakers, text, ours, console)
             except InputError as error:
                 console.print(Text(harmless(error), style="red"))
             turn += 1
 
 
-def print_answers(console: Console, answers: Sequence[dict[str, Any]]) -> None:
-    """One answer as it is; two in columns, under their models' names."""
-    if len(answers) == 1:
-        console.print(Text(harmless(answers[0]["answer"])), soft_wrap=True)
+def print_answers(speakers: Sequence[Speaker], text: str, params: SamplingParams, console: Console) -> None:
+    """One model's answer as it is written; two in columns when both are whole, under their models' names."""
+    if len(speakers) == 1:
+        speakers[0].answer(text, params, lambda part: console.out(harmless(part), end="", highlight=False))
+        console.out()
         return
+    answers = [speaker.answer(text, params) for speaker in speakers]
     table = Table(expand=True)
     for entry in answers:
         table.add_column(Text(harmless(entry["model"])), ratio=1, overflow="fold")

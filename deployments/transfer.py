@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deployments.in_process import as_artifact
-from deployments.references import resolve
+from deployments.references import resolve, with_weights
 from flows.model_card import licences, model_card
 from infra.artifacts import Artifact
 from infra.disk_errors import explained
@@ -17,7 +17,6 @@ from infra.manifest import LOG_FILES
 from infra.settings import PROJECT_NAME, Settings
 from infra.tracking import Registry, Tracker, as_row, resolve_reference
 from models.checkpoint import load_model
-from tasks.configs.import_model import ImportModelConfig
 
 CARD = "README.md"
 CARD_FACTS = ("step", "iteration", "base", "generator", "synthetic_share", "gate_verdict", "source")
@@ -49,7 +48,7 @@ def import_model(
 ) -> dict[str, Any]:
     """Import and register under `name`; returns the version's row, as `ratchet models --json` shows it."""
     found = resolve(source, tracking_uri, settings.workspace / "cache")
-    if isinstance(found, ImportModelConfig) and licence:
+    if not isinstance(found, Artifact) and licence:
         found = found.model_copy(update={"licence": licence})
     artifact = as_artifact(found, settings)
     facts = {"step": "imported", "source": source, "licence": ", ".join(licences(artifact)) or "unknown"}
@@ -64,7 +63,8 @@ def import_model(
 
 def export_model(reference: str, folder: Path, settings: Settings, tracking_uri: str | None) -> dict[str, Any]:
     """Write the model and its card to `folder`, whole or not at all; returns what `ratchet export --json` prints."""
-    artifact = as_artifact(resolve(reference, tracking_uri, settings.workspace / "cache"), settings)
+    found = resolve(reference, tracking_uri, settings.workspace / "cache")
+    artifact = as_artifact(with_weights("MODEL", reference, found), settings)
     tags = resolve_reference(str(tracking_uri), reference) if reference.startswith("models:/") else {}
     folder = folder.absolute()
     with explained(folder):

@@ -9,7 +9,7 @@ from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from deployments.references import resolve
+from deployments.references import resolve, with_weights
 from deployments.session import Session
 from flows.bookkeeping import BOOK, Book, lineage_of
 from flows.flywheel import flywheel
@@ -52,7 +52,8 @@ def resolve_sources(plan: Plan, settings: Settings, tracking_uri: str | None) ->
         return Sources(None, None)
     cache = settings.workspace / "cache"
     generator = resolve(plan.generator, tracking_uri, cache)
-    return Sources(generator, generator if plan.base == plan.generator else resolve(plan.base, tracking_uri, cache))
+    base = generator if plan.base == plan.generator else resolve(plan.base, tracking_uri, cache)
+    return Sources(generator, with_weights("base", plan.base, base))
 
 
 def project_of(plan: Plan, settings: Settings) -> str:

@@ -6,10 +6,11 @@ from flows.pretrain import pretrain
 from flows.products import Foundations
 from flows.reward_model import reward_model
 from infra.artifacts import Artifact
+from tasks.configs.endpoint_model import EndpointModelConfig
 from tasks.configs.import_model import ImportModelConfig
 from tasks.configs.plan import Plan
 
-Source = Artifact | ImportModelConfig
+Source = Artifact | ImportModelConfig | EndpointModelConfig
 
 
 def prepare(plan: Plan, generator: Source | None, base: Source | None) -> Foundations:

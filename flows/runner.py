@@ -114,10 +114,14 @@ class JobRunner:
 
     def _request(self, job: str, steps: list[Step]) -> JobRequest:
         name = job_id(self.store, steps)
-        cpus = max(step.config.resources.cpus for step in steps) or self.site.cores
+        asked = max(step.config.resources.cpus for step in steps)
+        # Engines in actors do the work of their stages: the driver must leave them the cores.
+        fleets = [step.config.resources.engines.count > 0 for step in steps]
+        cpus = asked or (0 if any(fleets) else self.site.cores)
+        threads = asked or (1 if all(fleets) else self.site.cores)
         spec = {
             "workspace": str(self.site.workspace.absolute()),
-            "threads": cpus,
+            "threads": threads,
             "steps": [step.as_json() for step in steps],
         }
         key = f"jobs/{name}/spec.json"
@@ -129,7 +133,7 @@ class JobRunner:
             cpus=cpus,
             gpus=max(step.config.resources.gpus for step in steps),
             env={
-                "OMP_NUM_THREADS": str(cpus),
+                "OMP_NUM_THREADS": str(threads),
                 "OMP_WAIT_POLICY": "PASSIVE",
                 "TOKENIZERS_PARALLELISM": "false",
                 "RATCHET_WORKSPACE": str(self.site.workspace.absolute()),

@@ -6,14 +6,15 @@ Artifacts in, artifacts out; every stage keeps its own manifest, so a chain that
 from flows.execution import Job, job, ray_job
 from flows.products import Corpus, Exam, Examined, Foundations, Sets, Trained, Turn
 from infra.artifacts import Artifact
+from tasks.configs.endpoint_model import EndpointModelConfig
 from tasks.configs.import_model import ImportModelConfig
 from tasks.configs.plan import Plan, PretrainingPlan
 from tasks.configs.report import ReportConfig
 
 
 @job("{label}")
-def import_model(config: ImportModelConfig, label: str) -> Artifact:
-    """Bring a GGUF file or a Hugging Face folder into the store."""
+def import_model(config: ImportModelConfig | EndpointModelConfig, label: str) -> Artifact:
+    """Bring a GGUF file or a Hugging Face folder into the store, or the address of a hosted model."""
     with ray_job(label) as stage:
         return stage(label, config)
 

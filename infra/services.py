@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from infra.errors import InputError, ServiceError
 from infra.ports import free_ports, holder, is_free
+from infra.settings import OPENAI_KEYS, SERVE_TOKEN
 
 HOST = "127.0.0.1"
 ORDER = ("prefect", "mlflow", "ray")
@@ -22,8 +23,8 @@ ORDER = ("prefect", "mlflow", "ray")
 PREFERRED = {"prefect": 4200, "mlflow": 5000, "ray": 8265}
 OBJECT_STORE_BYTES = 200_000_000
 """Ray's shared memory. Jobs exchange files, not objects."""
-NOT_INHERITED = ("PREFECT_", "MLFLOW_", "_MLFLOW_", "RAY_")
-"""Variables of the user's other servers, which would mislead ours."""
+NOT_INHERITED = ("PREFECT_", "MLFLOW_", "_MLFLOW_", "RAY_", SERVE_TOKEN)
+"""Variables of the user's other servers, which would mislead ours, and a secret that is none of their business."""
 MARK = "RATCHET_STACK"
 """Variable that every process of a stack carries, `<stack id>/<service>`, so that none can be overlooked."""
 SOCKETS = Path("/tmp")
@@ -54,8 +55,10 @@ def stack_id(workspace: Path) -> str:
 
 
 def environment(workspace: Path, service: Service) -> dict[str, str]:
-    """The whole environment of a service's process."""
+    """The whole environment of a service's process. Keys of hosted models reach Ray alone, whose jobs inherit them."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
+    for name in OPENAI_KEYS if service.name != "ray" else ():
+        kept.pop(name, None)
     kept.pop("PYTHONDONTWRITEBYTECODE", None)  # a server that compiles its libraries at each start takes twice as long
     return {
         **kept,

@@ -1,6 +1,7 @@
 """Every environment variable that Ratchet reads, typed; the services' own standard variables included.
 
 Nothing else in Ratchet reads these. AWS_* variables are read by the S3 client itself.
+Secrets are no part of `Settings`, which is printed and passed on: `openai_api_key` and `serve_token` read them.
 """
 
 import os
@@ -8,12 +9,16 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SecretStr
 
 from infra.errors import InputError
 
 DEFAULT_WORKSPACE = ".ratchet"
 PROJECT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+OPENAI_KEYS = ("RATCHET_OPENAI_API_KEY", "OPENAI_API_KEY")
+"""The first that is set is the key of hosted models; the second is every OpenAI client's."""
+SERVE_TOKEN = "RATCHET_SERVE_TOKEN"
+"""What clients of `ratchet serve` must send as their API key."""
 
 
 class Settings(BaseModel):
@@ -62,6 +67,26 @@ def workspace_path(given: str | Path | None = None) -> Path:
     if path.exists() and not path.is_dir():
         raise InputError(f"RATCHET_WORKSPACE is {path}, which is a file", "name a folder; it is made when missing")
     return path
+
+
+def openai_api_key() -> SecretStr | None:
+    """The key of hosted models (`openai:URL#NAME`), None for none. Raises InputError for what no key can be.
+
+    It is read where it is used, in the process that speaks to the endpoint, and is passed on to nobody.
+    """
+    return next((key for key in map(_secret, OPENAI_KEYS) if key is not None), None)
+
+
+def serve_token() -> SecretStr | None:
+    """The key that `ratchet serve` asks of its clients, None for none. Raises InputError for what no key can be."""
+    return _secret(SERVE_TOKEN)
+
+
+def _secret(name: str) -> SecretStr | None:
+    value = _variable(name)
+    if value is not None and not all("!" <= letter <= "~" for letter in value):
+        raise InputError(f"{name} holds blanks or characters beyond ASCII", "set it to the key alone")
+    return None if value is None else SecretStr(value)
 
 
 def _variable(name: str) -> str | None:

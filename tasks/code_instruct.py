@@ -26,6 +26,7 @@ from tasks.colonies import Colonies, Member, draw_parents, fittest, measure, reg
 from tasks.configs.code_instruct import CodeInstructConfig
 from tasks.configs.mix import DeduplicateConfig
 from tasks.deduplicate import NearDuplicates, words_of
+from tasks.engines.abilities import NoLogprobs
 from tasks.generation import Ask, Writer, licence_of, open_engine
 from tasks.judges.verdict import YesNo, verdicts
 from tasks.prompts.calls import answer, compose
@@ -165,8 +166,17 @@ class Breeder:
             child.code, child.fault = solution_of(said.text, said.finished, child.parents)
 
     def _judge(self, children: Sequence[Child]) -> None:
-        """The log-odds of a pass; calibrated, how far they rise above those of an empty solution."""
-        given = self._verdicts([(child.task, child.answer) for child in children])
+        """The log-odds of a pass; calibrated, how far they rise above those of an empty solution.
+
+        Where the model tells no log-probabilities nobody can say who is fit, and no child is kept.
+        """
+        try:
+            given = self._verdicts([(child.task, child.answer) for child in children])
+        except NoLogprobs as error:
+            self.writer.output.say(f"code instruct: the judge has no opinion, so no child is kept: {error}")
+            for child in children:
+                child.fault = "not_judged"
+            return
         empty = TEMPLATES["judge"]["empty"]
         plain = self._verdicts([(child.task, empty) for child in children]) if self.config.calibrated else given
         for child, verdict, other in zip(children, given, plain, strict=True):

@@ -18,7 +18,8 @@ from infra.output import Outcome, Output
 from models.engine import SamplingParams
 from tasks.answer_checks import copied_share, runs_in_circles, whole_sentences
 from tasks.configs.dialogues import DialoguesConfig
-from tasks.follow_ups import Persona, choose, opened_turn
+from tasks.engines.abilities import Tokenized
+from tasks.follow_ups import Persona, choose, opened_turn, swapped_roles
 from tasks.generation import Ask, Writer, licence_of, open_engine
 from tasks.judges.ground_truth import verify
 from tasks.judges.reward import Scorer
@@ -150,9 +151,11 @@ class Speaker:
 
     def _continue(self, dialogues: Sequence[Dialogue], turn: int) -> None:
         openings = [one.rng.choice(one.persona.openings) for one in dialogues]
-        tokenizer = self.writer.engine.tokenizer
+        engine = self.writer.engine
         prompts = [
-            opened_turn(tokenizer, one.persona.note(), one.messages, opening)
+            opened_turn(engine.tokenizer, one.persona.note(), one.messages, opening)
+            if isinstance(engine, Tokenized)
+            else swapped_roles(one.persona.note(), one.messages, opening)
             for one, opening in zip(dialogues, openings, strict=True)
         ]
         self._take(dialogues, turn, prompts, openings)

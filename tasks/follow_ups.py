@@ -58,3 +58,18 @@ def opened_turn(tokenizer: Tokenizer, note: str, history: Messages, opening: str
     """Token ids of the dialogue up to the opening words of the user's next turn."""
     messages = [{"role": "system", "content": note}, *history, {"role": "user", "content": _CUT}]
     return tokenizer.encode(render(tokenizer, messages).partition(_CUT)[0] + opening)
+
+
+def swapped_roles(note: str, history: Messages, opening: str) -> list[dict[str, str]]:
+    """The dialogue seen from the user's side, which goes on from `opening`, where the chat template is out of reach.
+
+    What the user said stands as the assistant's and the other way round, after the note as a first user message, so
+    that the roles alternate as every server expects.
+    """
+    other = {"user": "assistant", "assistant": "user"}
+    said = [
+        {"role": other[message["role"]], "content": message["content"]}
+        for message in history
+        if message["role"] in other
+    ]
+    return [{"role": "user", "content": note}, *said, {"role": "assistant", "content": opening}]

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 import torch
@@ -17,28 +17,61 @@ from infra.artifacts import Artifact
 from infra.errors import InputError
 from infra.output import Output
 from models.checkpoint import load_model
-from models.engine import Engine, Result, SamplingParams
+from models.engine import Engine, Generator, Result, SamplingParams
 from tasks.configs.base import Resources
+from tasks.configs.endpoint_model import ENDPOINT_FILE, EndpointModelConfig
+from tasks.engines.abilities import Meter
+from tasks.engines.endpoint import EndpointEngine
+from tasks.engines.placement import placed
 from tasks.rows import row_seed
+
+if TYPE_CHECKING:
+    from tasks.engines.actors import EngineFleet
 
 Messages = Sequence[Mapping[str, str]]
 T = TypeVar("T")
 
 
-def open_engine(model: Artifact, resources: Resources) -> Engine:
-    """The engine of a checkpoint, shared by the stages of a process. Raises InputError where there is no model."""
-    return _open(str(model.folder()), resources.batch_rows, resources.gpus > 0)
+def open_engine(model: Artifact, resources: Resources) -> Generator:
+    """What writes with a checkpoint: our own engine, shared by the stages of a process, or a hosted model's endpoint.
+
+    Raises InputError where there is no model.
+    """
+    folder = model.folder()
+    if (folder / ENDPOINT_FILE).is_file():
+        return EndpointEngine(EndpointModelConfig.model_validate_json((folder / ENDPOINT_FILE).read_bytes()),
+                              resources.endpoint)  # fmt: skip
+    if resources.engines.count:
+        return _open_fleet(model, resources)
+    return _open(str(folder), resources.batch_rows, resources.gpus > 0, resources.written_precision)
+
+
+_fleets: dict[str, "EngineFleet"] = {}
+"""The one that is open, by what it was opened with."""
+
+
+def _open_fleet(model: Artifact, resources: Resources) -> "EngineFleet":
+    """A fleet takes much of a cluster: the last one goes before the next one comes."""
+    from tasks.engines.actors import EngineFleet  # noqa: PLC0415 - Ray takes a second to import
+
+    opened_with = (resources.engines, resources.batch_rows, resources.written_precision)
+    key = repr((model, opened_with))
+    if key not in _fleets:
+        for other in [*_fleets]:
+            _fleets.pop(other).close()
+        _fleets[key] = EngineFleet(model, *opened_with)
+    return _fleets[key]
 
 
 @lru_cache(maxsize=2)
-def _open(folder: str, batch_rows: int, on_gpu: bool) -> Engine:
+def _open(folder: str, batch_rows: int, on_gpu: bool, precision: str) -> Engine:
     if on_gpu and not torch.cuda.is_available():
         raise InputError("the stage asks for a GPU and torch sees none", "set its resources.gpus to 0")
     try:
         model, tokenizer = load_model(folder)
     except (FileNotFoundError, ValueError) as error:
         raise InputError(f"{folder} holds no model that can be opened: {error}", "give a checkpoint") from error
-    return Engine(model.to("cuda") if on_gpu else model, tokenizer, max_rows=batch_rows)
+    return Engine(placed(model, on_gpu, precision), tokenizer, max_rows=batch_rows)
 
 
 def licence_of(model: Artifact) -> str:
@@ -62,15 +95,16 @@ class Ask:
 class Writer:
     """A model that writes for one stage. An answer depends on its ask alone, never on its batch. Counts its speed."""
 
-    def __init__(self, engine: Engine, output: Output) -> None:
+    def __init__(self, engine: Generator, output: Output) -> None:
         self.engine, self.output = engine, output
+        self.meter = Meter(engine)
         self.tokens, self.seconds = 0, 0.0
         self._place = (0, 1, 1)
 
     def write(self, asks: Sequence[Ask], share: tuple[float, float] = (0.0, 1.0)) -> list[Result]:
         """The answers in order, in one engine call. `share` is the part of the shard's work that this call is."""
         params = [replace(ask.params, seed=row_seed(self.output.fingerprint, ask.id)) for ask in asks]
-        started = time.monotonic()
+        started, before = time.monotonic(), self.meter.used
 
         def report(done: int, total: int, tokens: int) -> None:
             rate = (self.tokens + tokens) / max(1e-9, self.seconds + time.monotonic() - started)
@@ -78,12 +112,25 @@ class Writer:
 
         results = self.engine.generate([[*ask.messages] for ask in asks], params, report)
         self.seconds += time.monotonic() - started
-        self.tokens += sum(len(output.token_ids) + 1 for result in results for output in result.outputs)
+        if self.meter.counts:
+            self.tokens += (self.meter.used - before).generated_tokens
+            self._tell_errors([result.error for result in results if result.error], len(results))
+        else:
+            self.tokens += sum(len(output.token_ids) + 1 for result in results for output in result.outputs)
         return results
 
+    def _tell_errors(self, errors: Sequence[str], of: int) -> None:
+        """A hosted model has other reasons than length to leave a row unanswered."""
+        if errors:
+            self.output.say(f"{len(errors)} of {of} requests were not answered, the first: {errors[0]}")
+
     def metrics(self) -> dict[str, float]:
-        """For the manifest: generated tokens (stop tokens included) and the engine's rate."""
-        return {"generated_tokens": self.tokens, "tokens_per_s": self.tokens / max(1e-9, self.seconds)}
+        """For the manifest: generated tokens (stop tokens included) and the engine's rate.
+
+        Of a hosted model, what it was asked besides counts too, with the prompts' tokens and the cost.
+        """
+        own = {"generated_tokens": self.tokens, "tokens_per_s": self.tokens / max(1e-9, self.seconds)}
+        return own | self.meter.metrics()
 
     def begin(self, done: int, end: int, total: int) -> None:
         """The next calls work on items `done` to `end` of `total`."""

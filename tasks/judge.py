@@ -15,7 +15,9 @@ from typing import Any
 from infra.artifacts import Artifact
 from infra.errors import EmptyDataset
 from infra.output import Outcome, Output
+from models.engine import Generator
 from tasks.configs.judging import JudgingConfig
+from tasks.engines.abilities import Meter
 from tasks.generation import open_engine
 from tasks.judges.base import GROUND_TRUTH, LLM, REWARD_MODEL, GroundTruthJudge, Judge, Pair, Verdict, agreement
 from tasks.judges.llm import LLMJudge
@@ -43,18 +45,25 @@ def run(
     scored = score_rows(config, output, rows, reward_model)
     opened, checked = pairs_of(scored, config.seed)
     output.say(f"{len(opened)} pairs of open and {len(checked)} of checked prompts for the judges")
-    judges = {name: judge(config, lambda: open_engine(generator, config.resources)) for name, judge in JUDGES.items()}
+    meters: list[Meter] = []
+
+    def open_judge() -> Generator:
+        meters.append(Meter(open_engine(generator, config.resources)))
+        return meters[-1].engine
+
+    judges = {name: judge(config, open_judge) for name, judge in JUDGES.items()}
     pairs, verdicts = [*opened, *checked], compare(config, judges, opened, checked)
     report = report_of(judges, pairs, verdicts)
     output.write_json("judges.json", report)
     output.write_json("llm_verdicts.json", verdict_rows(pairs, verdicts[LLM]))
     for name, facts in report["judges"].items():
         if not facts.get("consistent", facts.get("decided")):
-            output.say(f"judge {name}: no verdict on {facts['pairs']} pairs")
+            reason = f": {facts['silence']}" if facts.get("silence") else ""
+            output.say(f"judge {name}: no verdict on {facts['pairs']} pairs{reason}")
     return Outcome(
         rows=len(scored),
         counts={"in": len(rows), "kept": len(scored)},
-        metrics=metrics_of(scored, report),
+        metrics=metrics_of(scored, report) | {name: value for one in meters for name, value in one.metrics().items()},
         result={"agreement": report["agreement"]},
     )
 

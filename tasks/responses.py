@@ -107,9 +107,11 @@ class Answering:
 
     def metrics(self) -> dict[str, float]:
         """Of the responders' engines together."""
-        tokens = sum(author.writer.tokens for author in self.authors.values())
         seconds = sum(author.writer.seconds for author in self.authors.values())
-        return {"generated_tokens": tokens, "tokens_per_s": tokens / seconds} if seconds else {}
+        total: Counter[str] = Counter()
+        for author in self.authors.values():
+            total.update(author.writer.metrics())  # type: ignore[arg-type]
+        return {**total, "tokens_per_s": total["generated_tokens"] / seconds} if seconds else {}
 
     def _plain(self, prompts: Sequence[Row], counts: Counter[str]) -> dict[str, list[Row]]:
         rows: dict[str, list[Row]] = {prompt["id"]: [] for prompt in prompts}

@@ -55,9 +55,12 @@ def written_topics(config: TopicsConfig, output: Output, generator: Artifact) ->
     """Macro topics in one call, then subtopics with a call for each."""
     writer = Writer(open_engine(generator, config.resources), output)
     params = SamplingParams(temperature=config.temperature, top_p=config.top_p)
-    first = answer(writer, [compose(DATA["macro"], params, "macro", count=config.n_macro)], (0.0, 0.2))[0]
+    constrain = config.constrain_lists
+    first = answer(writer, [compose(DATA["macro"], params, "macro", constrain, count=config.n_macro)], (0.0, 0.2))[0]
     macros = [*dict.fromkeys(parse_list(first.text, first.finished))][: config.n_macro]
-    asks = [compose(DATA["sub"], params, f"sub/{macro}", macro=macro, count=config.n_sub) for macro in macros]
+    asks = [
+        compose(DATA["sub"], params, f"sub/{macro}", constrain, macro=macro, count=config.n_sub) for macro in macros
+    ]
     lists = [parse_list(said.text, said.finished) for said in answer(writer, asks, (0.2, 1.0))]
     named = [
         Named(topic, macro, curated=False)

@@ -30,7 +30,6 @@ from infra.errors import InputError
 from infra.settings import Settings
 from models.engine import SamplingParams
 from models.reward import RewardScorer, load_reward_model, scalar_reward
-from tasks.configs.import_model import ImportModelConfig
 from tasks.configs.plan import Plan
 
 
@@ -66,8 +65,8 @@ def evaluate(
         )
     plan, settings = read_plan(preset, config, changes, fresh=False), read_settings(workspace)
     references = [model] if reward_model is None else [model, reward_model]
-    sources = resolve_all(references, settings, say)
-    if any(isinstance(source, ImportModelConfig) for source in sources[1:]):
+    sources = resolve_all(references, settings, say, hosted=True)
+    if not all(isinstance(source, Artifact) for source in sources[1:]):
         raise InputError(
             f"--reward-model {reward_model}: a model from outside has no reward head here",
             "give a reward model of this store: models:/NAME@reward or its uri (`ratchet data ls --kind checkpoint`)",
@@ -162,11 +161,10 @@ def chat(
         say("/reset starts anew, Ctrl-D ends")
         converse(speakers, params, lambda: input("> "), stdout())
         return
-    answers = [speaker.answer(prompt, params) for speaker in speakers]
     if as_json:
-        print_json({"prompt": prompt, "answers": answers})
+        print_json({"prompt": prompt, "answers": [speaker.answer(prompt, params) for speaker in speakers]})
     else:
-        print_answers(stdout(), answers)
+        print_answers(speakers, prompt, params, stdout())
 
 
 def check_prompt(prompt: str | None, as_json: bool) -> None:

@@ -65,7 +65,7 @@ def print_plan(console: Console, document: dict[str, Any]) -> None:
     lineage = document["lineage"] or "not known before the models are fetched"
     console.print(f"preset {document['preset']}, project {document['project']}, lineage {lineage}", markup=False)
     console.print(f"store {document['store']}\n", markup=False)
-    columns = ("model", "reference", "state", "parameters", "weights", "training")
+    columns = ("model", "reference", "state", "parameters", "weights", "cache", "training")
     print_table(console, columns, map(model_cells, document["models"]), numbers=columns[3:])
     for item in document["iterations"]:
         writer = item["generator"] or "not known yet"
@@ -83,10 +83,24 @@ def model_cells(model: dict[str, Any]) -> tuple[str, ...]:
         model["role"],
         model["reference"],
         model["state"],
-        "not known yet" if model["parameters"] is None else f"{model['parameters']:,}",
+        parameters(model),
         memory(model["weights_bytes"], model["on_gpus"]),
+        cache(model["cache_token_bytes"], model["cache_tokens"]),
         memory(model["training_bytes"], model["on_gpus"]),
     )
+
+
+def parameters(model: dict[str, Any]) -> str:
+    if model["parameters"] is None:
+        return "unknown" if model["state"] == "hosted" else "not known yet"
+    return f"{model['parameters']:,}"
+
+
+def cache(token: int | None, room: int | None) -> str:
+    """ "74 kB a token, room for 398,000" """
+    if token is None:
+        return ""
+    return f"{token / 1e3:.0f} kB a token" + ("" if room is None else f", room for {room:,}")
 
 
 def memory(size: int | None, on_gpus: bool) -> str:

@@ -92,7 +92,7 @@ class StepAttention:
         self.parts = parts
 
     def __call__(self, layer: int, query_BTHd: Tensor, key_BTKd: Tensor, value_BTKd: Tensor) -> Tensor:
-        attended_BTHd = torch.zeros_like(query_BTHd)
+        attended_BTHd = torch.empty_like(query_BTHd)
         start = 0
         for part in self.parts:
             end = start + part.size
@@ -100,4 +100,5 @@ class StepAttention:
                 layer, query_BTHd[0, start:end], key_BTKd[0, start:end], value_BTKd[0, start:end]
             )
             start = end
+        attended_BTHd[0, start:] = 0  # padding
         return attended_BTHd

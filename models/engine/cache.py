@@ -16,7 +16,7 @@ from models.config import ModelConfig
 
 STEP = 64
 """Tokens by which the space of a short row grows."""
-SLAB_TOKENS = 2048
+SLAB_TOKENS = 8192
 
 
 def capacity_for(length: int) -> int:
@@ -30,10 +30,10 @@ def capacity_for(length: int) -> int:
 class Slab:
     """Space for several rows of one capacity, [2, layers, slots, K, L, d]."""
 
-    def __init__(self, config: ModelConfig, capacity: int, like: Tensor) -> None:
-        slots = max(1, SLAB_TOKENS // capacity)
+    def __init__(self, config: ModelConfig, capacity: int, tokens: int, like: Tensor) -> None:
+        slots = max(1, tokens // capacity)
         shape = (2, config.num_layers, slots, config.num_kv_heads, capacity, config.head_dim)
-        self.storage = like.new_zeros(shape)
+        self.storage = like.new_empty(shape)
         self.capacity = capacity
         self.slots: list[Slot] = []
 
@@ -73,15 +73,18 @@ class Slot:
 class RowCache:
     """The slabs of one generation."""
 
-    def __init__(self, config: ModelConfig, like: Tensor) -> None:
+    def __init__(self, config: ModelConfig, like: Tensor, slab_tokens: int = SLAB_TOKENS) -> None:
+        """`like`: a weight whose device and precision are taken."""
         self.config = config
         self.like = like
+        self.slab_tokens = slab_tokens
         self.slabs: list[Slab] = []
 
     def open(self, source_LKTd: Tensor | None, length: int) -> Slot:
         """Space for a row that starts with `length` tokens of a prompt's and is about to see one token more."""
         slot = Slot(length=length)
-        self._place(slot, capacity_for(length + 1), source_LKTd)
+        self._slab(capacity_for(length + 1)).add(slot)
+        slot.fill(source_LKTd)
         return slot
 
     def growth(self) -> int:
@@ -93,19 +96,20 @@ class RowCache:
         """Ensure that one token more fits."""
         capacity = capacity_for(slot.length + 1)
         if capacity != slot.slab.capacity:
-            source = slot.slab.storage[:, :, slot.index].clone()
-            self.close(slot)
-            self._place(slot, capacity, source)
+            slab, source = self._slab(capacity), slot.slab.storage[:, :, slot.index].clone()
+            self.close(slot)  # only now: where memory is out the row stays as it was
+            slab.add(slot)
+            slot.fill(source)
 
     def close(self, slot: Slot) -> None:
         slot.slab.remove(slot)
         if not slot.slab.slots:
             self.slabs.remove(slot.slab)
 
-    def _place(self, slot: Slot, capacity: int, source_LKTd: Tensor | None) -> None:
+    def _slab(self, capacity: int) -> Slab:
+        """One of this capacity with room for a row more."""
         slab = next((slab for slab in self.slabs if slab.capacity == capacity and not slab.full), None)
         if slab is None:
-            slab = Slab(self.config, capacity, self.like)
+            slab = Slab(self.config, capacity, self.slab_tokens, self.like)
             self.slabs.append(slab)
-        slab.add(slot)
-        slot.fill(source_LKTd)
+        return slab

@@ -24,7 +24,7 @@ class Matcher:
         self._matcher = llguidance.LLMatcher(_vocabulary(tokenizer), _grammar(constraint))
         if self._matcher.is_error():
             raise ValueError(f"constraint {constraint.kind}: {self._matcher.get_error()}")
-        self._stop_ids = np.array(sorted(stop_ids))
+        self._stop_ids = np.array(sorted(stop_ids), dtype=np.int64)
 
     def allowed(self, size: int) -> np.ndarray:
         """Which tokens may come next, bool [V] for a model of `size` tokens."""
@@ -33,7 +33,7 @@ class Matcher:
         allowed = np.zeros(size, dtype=bool)
         allowed[: len(found)] = found
         # A model may have been taught several ways to stop.
-        allowed[self._stop_ids] = self._matcher.is_accepting()
+        allowed[self._stop_ids[self._stop_ids < size]] = self._matcher.is_accepting()
         return allowed
 
     def accept(self, token: int) -> bool:

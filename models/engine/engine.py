@@ -49,7 +49,7 @@ class Engine:
         self.tokenizer = tokenizer
         tokens = cache_bytes // cache_token_bytes(config, weight.itemsize)
         self.limits = Limits(max_rows, prefill_tokens, tokens, share_prefixes)
-        self.scheduler = Scheduler(pack(model) if can_pack(weight) else model, self.limits)
+        self.scheduler = Scheduler(pack(model) if can_pack(model) else model, self.limits)
         added = tokenizer.backend.get_added_tokens_decoder()
         self.ending = Ending(
             tokenizer=tokenizer,

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any, Literal, Protocol
 
 Prompt = Sequence[Mapping[str, Any]] | Sequence[int]
@@ -68,11 +67,11 @@ class SamplingParams:
         object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
         object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids))
         checks = (
-            ("temperature", isfinite(self.temperature) and (self.temperature == 0 or self.temperature >= 1e-5)),
+            ("temperature", self.temperature == 0 or 1e-5 <= self.temperature <= 1e4),
             ("top_p", 0 < self.top_p <= 1),
             ("top_k", self.top_k >= 0),
             ("min_p", 0 <= self.min_p <= 1),
-            ("repetition_penalty", isfinite(self.repetition_penalty) and self.repetition_penalty > 0),
+            ("repetition_penalty", 0.01 <= self.repetition_penalty <= 100),
             ("max_tokens", self.max_tokens >= 1),
             ("stop", all(self.stop)),
             ("n", self.n >= 1),
@@ -84,14 +83,14 @@ class SamplingParams:
 
 
 _EXPECTED = {
-    "temperature": "0 (greedy) or a number of at least 1e-5",
+    "temperature": "0 (greedy) or a number from 1e-5 to 10000",
     "top_p": "a number above 0, at most 1",
     "top_k": "0 (all tokens) or more",
     "max_tokens": "at least 1",
     "stop": "texts of at least one character",
     "n": "at least 1",
     "min_p": "a number from 0 to 1",
-    "repetition_penalty": "a number above 0; 1 for none",
+    "repetition_penalty": "a number from 0.01 to 100; 1 for none",
     "logprobs": f"None, or 0 to {MOST_LOGPROBS}",
 }
 

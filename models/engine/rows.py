@@ -67,12 +67,15 @@ class Row:
     prefix: Prefix | None = None
     """The prompt it waits for."""
     was_preempted: bool = False
+    replay: Sequence[int] = ()
+    """What was generated before it had to give way."""
     completion: Completion | None = None
 
     def __post_init__(self) -> None:
         self.wanted_ids = as_array(self.prompt_ids[:-1])
         """What must be in the cache before the row starts."""
         self.matcher = self._matcher()
+        self.stop_ids = self.ending.stop_ids | frozenset(self.params.stop_token_ids)
 
     def _matcher(self) -> Matcher | None:
         constraint = self.params.constraint
@@ -103,14 +106,23 @@ class Row:
         return capacity_for(len(self.prompt_ids)) if self.slot is None else self.slot.slab.capacity
 
     def restart(self) -> None:
-        """Give way to others: the same tokens will be sampled again, for randomness is known from seed and step."""
+        """Give way to others, and go the same way again later."""
+        self.replay = max(self.replay, tuple(self.token_ids), key=len)
         self.token_ids.clear()
         self.logprobs.clear()
         self.slot, self.prefix, self.was_preempted, self.matcher = None, None, True, self._matcher()
 
+    def again(self, token: int) -> int:
+        """The next token: what it was before the row had to give way, else the one that was sampled.
+
+        On a processor they are the same; elsewhere the last bits might choose another, and what is told stays told.
+        """
+        step = len(self.token_ids)
+        return self.replay[step] if step < len(self.replay) else token
+
     def accept(self, token: int) -> bool:
         """Take the next token; True when that finishes the row."""
-        if token in self.ending.stop_ids or token in self.params.stop_token_ids:
+        if token in self.stop_ids:
             self._finish("stop", self._decode(self.token_ids), len(self.token_ids))
         else:
             self.token_ids.append(token)

@@ -28,7 +28,8 @@ def next_tokens(logits_RV: Tensor, rows: Sequence[Row]) -> list[int]:
     draws_R = uniforms(
         [row.params.seed for row in rows], [row.sample for row in rows], [len(row.token_ids) for row in rows]
     )
-    tokens = sample(shaped_RV, [row.params for row in rows], draws_R)
+    sampled = sample(shaped_RV, [row.params for row in rows], draws_R)
+    tokens = [row.again(token) for row, token in zip(rows, sampled, strict=True)]
     for place, (row, token) in enumerate(zip(rows, tokens, strict=True)):
         if row.params.logprobs is not None:
             row.logprobs.append(_token_logprob(plain_RV[place], token, row.params.logprobs))
@@ -113,14 +114,15 @@ def _plain(logits_RV: Tensor, params: Sequence[SamplingParams], uniforms_R: Tens
     block_R1 = torch.searchsorted(ends_RN, target_R1, right=True).clamp(max=ends_RN.shape[1] - 1)
     inside_Rb = blocks_RNb.gather(1, block_R1[..., None].expand(-1, -1, BLOCK))[:, 0].double().cumsum(dim=-1)
     before_R1 = torch.where(block_R1 > 0, ends_RN.gather(1, (block_R1 - 1).clamp(min=0)), 0.0)
-    return (block_R1 * BLOCK + _first_above(inside_Rb, target_R1 - before_R1))[:, 0]
+    found_R = (block_R1 * BLOCK + _first_above(inside_Rb, target_R1 - before_R1))[:, 0]
+    return found_R.clamp(max=logits_RV.shape[1] - 1)
 
 
 def _truncated(logits_RV: Tensor, params: Sequence[SamplingParams], uniforms_R: Tensor) -> Tensor:
     """Sample among the top_k likeliest, of these among the fewest that reach top_p, of these among those of min_p."""
     size = logits_RV.shape[1]
     probabilities_RV = _probabilities(logits_RV, params)
-    top_k_R = torch.tensor([one.top_k or size for one in params], device=logits_RV.device)
+    top_k_R = torch.tensor([min(one.top_k or size, size) for one in params], device=logits_RV.device)
     top_p_R = torch.tensor([one.top_p for one in params], dtype=torch.float64, device=logits_RV.device)
     min_p_R = torch.tensor([one.min_p for one in params], device=logits_RV.device)
     tokens_R = torch.empty(len(params), dtype=torch.long, device=logits_RV.device)
@@ -170,4 +172,5 @@ def _probabilities(logits_RV: Tensor, params: Sequence[SamplingParams]) -> Tenso
 def _first_above(ends_RC: Tensor, target_R1: Tensor) -> Tensor:
     """Index of the first cumulative sum above the target, [R, 1]; never one of no probability."""
     last_R1 = torch.searchsorted(ends_RC, ends_RC[:, -1:].contiguous())
-    return torch.minimum(torch.searchsorted(ends_RC, target_R1.contiguous(), right=True), last_R1)
+    found_R1 = torch.minimum(torch.searchsorted(ends_RC, target_R1.contiguous(), right=True), last_R1)
+    return found_R1.clamp(max=ends_RC.shape[1] - 1)  # beyond the end where a model's numbers are no numbers

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from models.decoder import Decoder
 from models.engine.attention import ChunkStep, SlabStep, StepAttention
-from models.engine.cache import RowCache, Slot
+from models.engine.cache import SLAB_TOKENS, STEP, RowCache, Slot
 from models.engine.packed import PackedLinear
 from models.engine.prefixes import Prefix, PrefixPool, PromptCache, tiled
 from models.engine.rows import Reading, Row
@@ -53,7 +53,8 @@ class Scheduler:
         """What has a place in the cache, the oldest first."""
         self.reading: list[Prefix] = []
         self.running: dict[Slot, Row] = {}
-        self.rows = RowCache(model.config, self.like)
+        # A slab is there whole as soon as one row is in it.
+        self.rows = RowCache(model.config, self.like, max(STEP, min(SLAB_TOKENS, limits.cache_tokens // 16)))
         self.prefixes = PrefixPool(limits.share_prefixes)
         self.generated = self.read = self.preempted = 0
         """Tokens sampled and tokens read so far, and rows that had to give way."""
@@ -137,14 +138,18 @@ class Scheduler:
         return not self.admitted or self.used_tokens + tokens <= self.limits.cache_tokens
 
     def _make_room_for_growth(self) -> None:
-        """Let rows see one token more; where that does not fit, the youngest give way."""
-        while not self._make_room(self.rows.growth()) and len(self.admitted) > 1:
-            youngest = next(reversed(self.admitted))
-            self._withdraw(youngest)
-            if isinstance(youngest, Row):
-                youngest.restart()
-                self.preempted += 1
-            self.queue.appendleft(youngest)
+        """Let rows see one token more; where that does not fit, the youngest give way, but for the last.
+
+        Texts that are read never do: parts of them are handed on already.
+        """
+        while not self._make_room(self.rows.growth()):
+            rows = [work for work in self.admitted if isinstance(work, Row)]
+            if len(rows) < 2:
+                return
+            self._withdraw(rows[-1])
+            rows[-1].restart()
+            self.preempted += 1
+            self.queue.appendleft(rows[-1])
 
     def _withdraw(self, work: Work) -> None:
         """Take back its place, and stop reading for it alone."""

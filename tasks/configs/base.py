@@ -2,8 +2,9 @@
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+Precision = Literal["auto", "fp32", "bf16", "fp8"]
 Kind = Literal["dataset", "checkpoint", "evaluation", "verdict", "report"]
 
 
@@ -11,6 +12,73 @@ class Config(BaseModel):
     """Frozen, closed to unknown keys, defaults validated too."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class EndpointResources(Config):
+    """How a hosted model is spoken to. The plan's `endpoint` goes to every stage that has none of its own."""
+
+    concurrency: int = Field(default=8, ge=1, le=1024)
+    """Requests under way at once."""
+    connect_s: float = Field(default=10.0, gt=0)
+    """Seconds to wait for a connection."""
+    answer_s: float = Field(default=300.0, gt=0)
+    """Seconds to wait for a whole answer."""
+    attempts: int = Field(default=7, ge=1)
+    """Of one request, where the server is busy, fails or cannot be reached."""
+    longest_wait_s: float = Field(default=60.0, ge=0)
+    """Longest pause between two attempts, whatever the server's Retry-After asks for."""
+    allow_http: bool = False
+    """Speak unencrypted to another machine: whoever is in between reads prompts, answers and key."""
+    prompt_price: float = Field(default=0.0, ge=0)
+    """Per million tokens read, in any currency; with `answer_price` it becomes the metric `cost`."""
+    answer_price: float = Field(default=0.0, ge=0)
+    """Per million tokens written."""
+    continuation: Literal["flags", "plain", "ask"] = "flags"
+    """How an answer is gone on with. "flags": continue_final_message and add_generation_prompt (vLLM, Ratchet's own
+    server). "plain": the conversation just ends with the assistant's words (servers that know a prefix by that).
+    "ask": the last user message asks for an answer that begins so (servers that cannot continue, such as OpenAI's)."""
+    token_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """The field that the server takes for the most tokens of an answer."""
+    samples_per_request: int = Field(default=128, ge=1)
+    """Most samples to ask for in one request; 1 where the server takes no `n`."""
+    leave_out: tuple[str, ...] = ()
+    """Fields never sent, such as seed or temperature, where the server refuses them."""
+
+    @field_validator("leave_out")
+    @classmethod
+    def _not_the_question(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        needed = sorted({"model", "messages"} & {*value})
+        if needed:
+            raise ValueError(f"{needed} cannot be left out: nothing could be asked without")
+        return value
+
+
+class EngineResources(Config):
+    """Engines in Ray actors of their own. With none (`count` 0) the stage's own process generates."""
+
+    count: int = Field(default=0, ge=0, le=1024)
+    """Engines at work at once."""
+    kind: Literal["own", "vllm"] = "own"
+    """vLLM must be installed where the engines run (docs/generation.md); its bytes are not promised twice."""
+    tensor_parallel: int = Field(default=1, ge=1)
+    """Parts that each engine's model is split into, all on one node."""
+    cpus: int = Field(default=1, ge=1)
+    """Cores, which are also torch's threads, of each part; with vLLM of each engine."""
+    gpus: int = Field(default=0, ge=0)
+    """Of each engine: none, or one for each part."""
+    python: str = ""
+    """Path of another Python, of the same version and with the same Ray, that the engines run in."""
+
+    @property
+    def all_cpus(self) -> int:
+        """Cores of one engine."""
+        return self.cpus * (self.tensor_parallel if self.kind == "own" else 1)
+
+    @model_validator(mode="after")
+    def _a_gpu_for_each_part(self) -> "EngineResources":
+        if self.gpus not in (0, self.tensor_parallel):
+            raise ValueError(f"gpus is {self.gpus}; expected 0, or tensor_parallel, which is {self.tensor_parallel}")
+        return self
 
 
 class Resources(Config):
@@ -22,12 +90,36 @@ class Resources(Config):
     """GPUs reserved for the job's driver."""
     nodes: int = Field(default=1, ge=1)
     tensor_parallel: int = Field(default=1, ge=1)
-    batch_rows: int = Field(default=64, ge=1)
+    batch_rows: int = Field(default=128, ge=1)
     """Rows that the generation engine holds at once."""
+    engines: EngineResources = EngineResources()
+    precision: Precision = "auto"
+    """Of weights that write or judge: auto is bf16 on a GPU and fp32 on a processor; fp8 is for engines.kind=vllm."""
+    gpu_memory_gb: float = Field(default=80.0, gt=0)
+    """Of one GPU, in 10^9 bytes: what `ratchet plan` counts with."""
     microbatch_tokens: int = Field(default=2048, ge=16)
     """Most tokens in one packed forward and backward pass."""
     checkpoint_every_s: float = Field(default=60.0, gt=0)
     """Seconds between a training stage's own resume checkpoints."""
+    endpoint: EndpointResources = EndpointResources()
+    """Used where the stage's generator is a hosted model."""
+
+    @model_validator(mode="after")
+    def _only_vllm_has_fp8(self) -> "Resources":
+        if self.precision == "fp8" and not (self.engines.count and self.engines.kind == "vllm"):
+            raise ValueError("precision is fp8, which our own engine has not: set engines.count and engines.kind=vllm")
+        return self
+
+    @property
+    def writes_on_gpus(self) -> bool:
+        return bool(self.engines.gpus if self.engines.count else self.gpus)
+
+    @property
+    def written_precision(self) -> Literal["fp32", "bf16", "fp8"]:
+        """What `precision` comes to."""
+        if self.precision != "auto":
+            return self.precision
+        return "bf16" if self.writes_on_gpus else "fp32"
 
 
 class StageConfig(Config):

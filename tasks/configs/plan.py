@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from tasks.configs.attributes import AttributesConfig
-from tasks.configs.base import Config, StageConfig
+from tasks.configs.base import Config, EndpointResources, StageConfig
 from tasks.configs.code_instruct import CodeInstructConfig
 from tasks.configs.dialogues import DialoguesConfig
 from tasks.configs.evaluate import EvaluateConfig
@@ -36,6 +36,8 @@ from tasks.rows import canonical
 
 SEEDED = ("topics", "prompts", "dialogues", "code_instruct", "responses", "judging")
 """Stages that an iteration's number seeds: a generator that was kept still writes fresh data."""
+WRITING = (*SEEDED, "attributes", "dev_exam", "gate_exam")
+"""Stages in which the generator may be asked something."""
 
 
 class PretrainingPlan(Config):
@@ -66,6 +68,8 @@ class Plan(Config):
     """Model reference of the first generator; empty where `pretraining` makes it."""
     base: str = ""
     """Model reference of the checkpoint to align; empty where `pretraining` makes it."""
+    endpoint: EndpointResources = EndpointResources()
+    """How the generator is spoken to where it is a hosted model (`openai:URL#NAME`)."""
     seed: int = Field(default=0, ge=0)
     salt: str = ""
     """Set by `--fresh`: another lineage from the same settings."""
@@ -140,6 +144,16 @@ class Plan(Config):
                 changes[name] = config.model_copy(update={"seed": seed, "salt": self.salt})
         return self.model_copy(update=changes)
 
+    def with_endpoint(self) -> "Plan":
+        """This plan with its `endpoint` in the resources of every stage that writes and has no other of its own."""
+        changes: dict[str, StageConfig] = {}
+        for name in WRITING:
+            config: StageConfig | None = getattr(self, name)
+            if config is not None and config.resources.endpoint == EndpointResources():
+                resources = config.resources.model_copy(update={"endpoint": self.endpoint})
+                changes[name] = config.model_copy(update={"resources": resources})
+        return self.model_copy(update=changes)
+
     def recipe(self) -> dict[str, Any]:
         """Everything that decides what is made: all stages' recipes, no resources, no model locations."""
         return {name: _recipe(getattr(self, name)) for name in type(self).model_fields if name not in LOCATIONS}
@@ -149,7 +163,7 @@ class Plan(Config):
         return hashlib.sha256(canonical(self.recipe()).encode()).hexdigest()[:32]
 
 
-LOCATIONS = ("generator", "base", "notes")
+LOCATIONS = ("generator", "base", "endpoint", "notes")
 
 
 def _recipe(value: Any) -> Any:

@@ -41,7 +41,7 @@ class TopicsConfig(StageConfig):
 
     stage: ClassVar[str] = "topics"
     module: ClassVar[str] = "tasks.topics"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     n_macro: int = Field(default=6, ge=0)
     """Macro topics to ask the generator for; 0 asks it for none."""
@@ -53,6 +53,8 @@ class TopicsConfig(StageConfig):
     """Topics to keep: the generator's first, then curated ones in a seeded order. The paper has 3,000."""
     temperature: float = Field(default=0.7, ge=0)
     top_p: float = Field(default=0.9, gt=0, le=1)
+    constrain_lists: bool = True
+    """Where a list is asked for, let nothing else be written: small models go astray otherwise."""
 
     @model_validator(mode="after")
     def _has_a_source(self) -> "TopicsConfig":
@@ -69,7 +71,7 @@ class PromptsConfig(StageConfig):
 
     stage: ClassVar[str] = "prompts"
     module: ClassVar[str] = "tasks.write_prompts"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     families: dict[str, PositiveInt] = {"open_qa": 30, "writing": 16, "maths": 16, "instruction": 48}
     """Prompts wanted by family; a family is a module under tasks/prompts/."""
@@ -81,6 +83,8 @@ class PromptsConfig(StageConfig):
     top_p: float = Field(default=0.9, gt=0, le=1)
     max_tokens: int = Field(default=96, ge=16)
     """Most tokens of one call's answer."""
+    constrain_lists: bool = True
+    """Where a list is asked for, let nothing else be written: small models go astray otherwise."""
     convert_lists: bool = False
     """Where an answer is no list, ask the generator to turn it into YAML (the paper's second call)."""
     kinds: tuple[str, ...] = TRAINED_KINDS

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from models.engine import Engine
+from models.engine import Generator
 from tasks.configs.judging import JudgingConfig
 
 Row = Mapping[str, Any]
@@ -45,7 +45,7 @@ class Judge(Protocol):
         """Whether it runs a model for each pair, and so sees a sample of them only."""
         ...
 
-    def __init__(self, config: JudgingConfig, open_engine: Callable[[], Engine]) -> None: ...
+    def __init__(self, config: JudgingConfig, open_engine: Callable[[], Generator]) -> None: ...
 
     def compare(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """One verdict per pair, in order."""
@@ -61,7 +61,7 @@ class GroundTruthJudge:
 
     costly = False
 
-    def __init__(self, config: JudgingConfig, open_engine: Callable[[], Engine]) -> None:
+    def __init__(self, config: JudgingConfig, open_engine: Callable[[], Generator]) -> None:
         del config, open_engine
 
     def compare(self, pairs: Sequence[Pair]) -> list[Verdict]:

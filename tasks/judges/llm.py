@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import correlation, mean
 from typing import Any
 
-from infra.errors import InputError
-from models.chat import encode_prompt
-from models.engine import Engine
+from models.engine import Generator
 from tasks.configs.judging import JudgingConfig
+from tasks.engines.abilities import NoLogprobs
 from tasks.judges.base import Pair, Verdict, length_bias
+from tasks.judges.words import word_logprobs
 
-LETTERS = ("A", "B")
+LETTERS = (" A", " B")
+"""As they follow LEAD."""
 QUESTION = """Here are a request and two answers to it.
 
 Request:
@@ -31,6 +32,7 @@ Answer B:
 Which answer is more helpful and more correct? Reply with the letter only: A or B."""
 LEAD = "The better answer is Answer"
 """Opens the judge's reply, so that the next token is a letter."""
+REMEDY = "set judging.llm_pairs and judging.llm_truth_pairs to 0, or judge with another model"
 
 
 class LLMJudge:
@@ -38,29 +40,33 @@ class LLMJudge:
 
     costly = True
 
-    def __init__(self, config: JudgingConfig, open_engine: Callable[[], Engine]) -> None:
+    def __init__(self, config: JudgingConfig, open_engine: Callable[[], Generator]) -> None:
         del config
         self.open_engine = open_engine
+        self.silence = ""
+        """Why it has no opinion on anything."""
 
     def compare(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """Verdicts with detail "log_odds" (of the first answer, first then second order) and "letter_mass" (of both).
 
-        A pair that does not fit the context, or that an order cannot be judged on, has no opinion.
+        A pair that does not fit the context, or that an order cannot be judged on, has no opinion; nor has any pair
+        where the model tells no log-probabilities, which the calibration then says.
         """
         if not pairs:
             return []
-        engine = self.open_engine()
-        orders = [(pair, order) for pair in pairs for order in ((pair.first, pair.second), (pair.second, pair.first))]
-        prompts = [encode_prompt(engine.tokenizer, question(first, second)) for _, (first, second) in orders]
-        letters = letter_ids(engine)
-        fits = [len(ids) + max(map(len, letters)) <= engine.config.max_positions for ids in prompts]
-        asked = [(ids, letter) for ids, fit in zip(prompts, fits, strict=True) if fit for letter in letters]
-        scores = iter(engine.logprobs([ids for ids, _ in asked], [letter for _, letter in asked]))
-        seats = [(sum(next(scores)), sum(next(scores))) if fit else None for fit in fits]
+        orders = [order for pair in pairs for order in ((pair.first, pair.second), (pair.second, pair.first))]
+        asked = [question(first, second) for first, second in orders]
+        try:
+            seats = word_logprobs(self.open_engine(), asked, LETTERS, REMEDY)
+        except NoLogprobs as error:
+            self.silence = str(error)
+            return [Verdict(None)] * len(pairs)
         return [verdict_of(seats[i], seats[i + 1]) for i in range(0, len(seats), 2)]
 
     def calibrate(self, pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> dict[str, Any]:
         """Flip rate, share of the first seat, bias for length and for own answers, probability on the letters."""
+        if self.silence:
+            return {"pairs": len(pairs), "consistent": 0, "silence": self.silence}
         judged = [(pair, verdict) for pair, verdict in zip(pairs, verdicts, strict=True) if verdict.detail]
         report: dict[str, Any] = {"pairs": len(pairs), "too_long": len(pairs) - len(judged)}
         if not judged:
@@ -86,19 +92,7 @@ def question(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[dict[s
     return [{"role": "user", "content": text}, {"role": "assistant", "content": LEAD}]
 
 
-def letter_ids(engine: Engine) -> list[list[int]]:
-    """Token ids of the letters as they follow LEAD. Raises InputError where the tokenizer cannot tell them apart."""
-    ids = [engine.tokenizer.encode(f" {letter}") for letter in LETTERS]
-    spelled = [engine.tokenizer.decode(one).strip() for one in ids]
-    if spelled != list(LETTERS):
-        raise InputError(
-            f"the judge's tokenizer reads the letters {LETTERS} as {spelled}",
-            "set judging.llm_pairs and judging.llm_truth_pairs to 0, or judge with another model",
-        )
-    return ids
-
-
-def verdict_of(straight: tuple[float, float] | None, swapped: tuple[float, float] | None) -> Verdict:
+def verdict_of(straight: tuple[float, ...] | None, swapped: tuple[float, ...] | None) -> Verdict:
     """From log-probabilities of A and B in both orders; in the swapped one the first answer sits in B."""
     if straight is None or swapped is None:
         return Verdict(None)

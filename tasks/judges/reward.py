@@ -8,7 +8,7 @@ import torch
 
 from infra.artifacts import Artifact
 from infra.errors import InputError
-from models.engine import Engine
+from models.engine import Generator
 from models.reward import RewardScorer, load_reward_model, scalar_reward
 from tasks.configs.base import Resources
 from tasks.configs.judging import JudgingConfig
@@ -55,7 +55,7 @@ class RewardJudge:
 
     costly = False
 
-    def __init__(self, config: JudgingConfig, open_engine: Callable[[], Engine]) -> None:
+    def __init__(self, config: JudgingConfig, open_engine: Callable[[], Generator]) -> None:
         del open_engine
         self.margin = config.min_margin
 

@@ -1,15 +1,19 @@
 """Calls of the generator from templates (YAML beside the code), and their answers.
 
 A template: {"user": text with {fields}, "shots": [[user, assistant], …] (examples), "start": first words of the answer,
-"stop": texts that end it, "max_tokens": at most the stage's own}. The generator goes on from "start".
+"stop": texts that end it, "max_tokens": at most the stage's own, "numbered": how many items of a numbered list the
+answer has, of which "start" is the beginning}. The generator goes on from "start".
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from models.engine import SamplingParams
+from models.engine import Constraint, SamplingParams
 from tasks.generation import Ask, Writer
+
+ITEM = r"[^\n]{3,200}"
+"""One item of a list, on one line."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,10 @@ class Answer:
     """False where the token limit cut it off."""
 
 
-def compose(template: Mapping[str, Any], params: SamplingParams, ask_id: str, **fields: object) -> Ask:
+def compose(
+    template: Mapping[str, Any], params: SamplingParams, ask_id: str, constrained: bool = False, **fields: object
+) -> Ask:
+    """A call. With `constrained` a list can be nothing else (models/engine/constraints)."""
     messages: list[dict[str, str]] = []
     for user, assistant in template.get("shots", []):
         messages += [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]
@@ -29,7 +36,15 @@ def compose(template: Mapping[str, Any], params: SamplingParams, ask_id: str, **
     if "start" in template:
         messages.append({"role": "assistant", "content": template["start"].format(**fields)})
     most = min(params.max_tokens, template.get("max_tokens", params.max_tokens))
-    return Ask(ask_id, messages, replace(params, max_tokens=most, stop=tuple(template.get("stop", ()))))
+    params = replace(params, max_tokens=most, stop=tuple(template.get("stop", ())))
+    if constrained and "numbered" in template:
+        params = replace(params, constraint=numbered_list(int(template["numbered"].format(**fields))))
+    return Ask(ask_id, messages, params)
+
+
+def numbered_list(items: int) -> Constraint:
+    """A list whose first number is already written."""
+    return Constraint("regex", ITEM + "".join(rf"\n{number}\. {ITEM}" for number in range(2, items + 1)))
 
 
 def answer(writer: Writer, asks: Sequence[Ask], share: tuple[float, float] = (0.0, 1.0)) -> list[Answer]:

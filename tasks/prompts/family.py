@@ -75,7 +75,8 @@ class Job:
             template = {**template, "shots": self.rng.sample(template["shots"], template["pick"])}
         config = self.config
         params = SamplingParams(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens)
-        return compose(template, params, f"{self.prefix}/{self.family}/{self._asked}", **fields)
+        ask_id = f"{self.prefix}/{self.family}/{self._asked}"
+        return compose(template, params, ask_id, constrained=config.constrain_lists, **fields)
 
     def reject(self, reason: str, text: str) -> None:
         self.rejected.append({"family": self.family, "reason": reason, "text": text})

@@ -6,8 +6,9 @@ from typing import Any
 from infra.artifacts import Artifact
 from infra.errors import EmptyDataset
 from infra.output import Outcome, Output
-from models.engine import SamplingParams
+from models.engine import Generator, SamplingParams
 from tasks.configs.world import WorldPromptsConfig
+from tasks.engines.abilities import Meter
 from tasks.generation import open_engine
 from tasks.judges.ground_truth import verifier
 from tasks.rows import PROMPT, make_row, row_seed
@@ -18,7 +19,9 @@ from tasks.world.human import request
 def run(config: WorldPromptsConfig, output: Output, generator: Artifact) -> Outcome:
     """Raises EmptyDataset, with what was wrong, when the generator wrote no question that can be used."""
     families = [FAMILIES[index % len(FAMILIES)] for index in range(config.asked)]
-    texts = write_questions(config, output, generator, families)
+    engine = open_engine(generator, config.resources)
+    meter = Meter(engine)
+    texts = write_questions(config, output, engine, families)
     counts: Counter[str] = Counter({"in": len(texts)})
     kept: dict[str, Question] = {}
     for family, text in zip(families, texts, strict=True):
@@ -32,10 +35,10 @@ def run(config: WorldPromptsConfig, output: Output, generator: Artifact) -> Outc
         raise EmptyDataset(f"no usable question: {dict(counts)}", "train the teacher longer, or raise prompts.asked")
     counts["kept"] = len(kept)
     output.write_shard(0, [prompt_row(question, generator.fingerprint) for question in kept.values()], PROMPT)
-    return Outcome(rows=len(kept), counts=dict(counts), result={"licences": ["CC0-1.0"]})
+    return Outcome(rows=len(kept), counts=dict(counts), metrics=meter.metrics(), result={"licences": ["CC0-1.0"]})
 
 
-def write_questions(config: WorldPromptsConfig, output: Output, generator: Artifact, families: list[str]) -> list[str]:
+def write_questions(config: WorldPromptsConfig, output: Output, engine: Generator, families: list[str]) -> list[str]:
     """One question for each entry of `families`, in the generator's words."""
     params = [
         SamplingParams(
@@ -49,7 +52,7 @@ def write_questions(config: WorldPromptsConfig, output: Output, generator: Artif
     def tell(done: int, total: int, tokens: int) -> None:
         output.progress(done, total, "questions", tokens=tokens)
 
-    results = open_engine(generator, config.resources).generate([request(f) for f in families], params, tell)
+    results = engine.generate([request(f) for f in families], params, tell)
     return [result.text for result in results]
 
 

@@ -45,7 +45,7 @@ def load(name: str) -> click.Command:
 
 
 def test_the_commands() -> None:
-    assert set(COMMANDS) == set(SURFACE) | {"data", "eval", "chat", "reward", "report"}
+    assert set(COMMANDS) == set(SURFACE) | {"data", "eval", "chat", "reward", "report", "serve"}
 
 
 @pytest.mark.parametrize("name", SURFACE)

@@ -130,7 +130,7 @@ def test_a_question_that_is_too_long_does_not_end_the_conversation(ratchet, mode
         (["chat", "{model}", "--prompt", " "], ["--prompt"]),
         (["chat", "{model}", "--prompt", "Hi", "--temperature", "-1"], ["--temperature is -1.0"]),
         (["chat", "{model}", "--prompt", "Hi", "--max-tokens", "0"], ["--max-tokens is 0"]),
-        (["chat", "openai:http://127.0.0.1:9#x", "--prompt", "Hi"], ["endpoints"]),
+        (["chat", "openai:http://127.0.0.1:9#x", "--prompt", "Hi"], ["a hosted model has no weights"]),
         (["chat", "models:/nothing@generator", "--prompt", "Hi"], ["ratchet up"]),
         (["eval", "{model}", "--preset", "nosuch"], ["'nosuch'"]),
         (["eval", "{model}", "--set", "dev_exam.max_token=3"], ["dev_exam.max_token", "max_tokens"]),

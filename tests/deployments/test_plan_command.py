@@ -56,7 +56,9 @@ def test_the_paper_s_sizes(ratchet: Any) -> None:
     document = ratchet("plan", "--preset", "nemotron_4_340b", "--json").document
     generator, base = document["models"]
     assert generator["parameters"] == base["parameters"] == 341_029_195_776
-    assert generator["weights_bytes"] == 2 * 341_029_195_776 // 16 < 80e9
+    assert generator["weights_bytes"] == 341_029_195_776 // 8 == pytest.approx(42.6e9, rel=1e-3), "FP8 on eight GPUs"
+    assert generator["cache_token_bytes"] == 2 * 96 * 192 * 2, "one of eight key/value heads on each"
+    assert 390_000 < generator["cache_tokens"] < (72e9 - 42.6e9) / 73_728
     assert base["training_bytes"] == 16 * 341_029_195_776 // 128 < 80e9
     assert KNOWN_MODELS["hf:meta-llama/Llama-3.1-8B"].num_parameters == 8_030_261_248
 

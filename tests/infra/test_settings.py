@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from infra.errors import InputError
-from infra.settings import Settings, workspace_path
+from infra.settings import Settings, serve_token, workspace_path
 
 VARIABLES = ["RATCHET_WORKSPACE", "RATCHET_STORE", "RATCHET_PROJECT", "PREFECT_API_URL", "MLFLOW_TRACKING_URI",
              "RAY_ADDRESS"]  # fmt: skip
@@ -96,3 +96,15 @@ def test_closed_and_frozen() -> None:
         Settings(workspace=Path("/w"), store="/s", other=1)  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="frozen"):
         Settings(workspace=Path("/w"), store="/s").store = "x"  # type: ignore[misc]
+
+
+def test_the_servers_token_is_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RATCHET_SERVE_TOKEN", raising=False)
+    assert serve_token() is None
+    monkeypatch.setenv("RATCHET_SERVE_TOKEN", " s3cret ")
+    token = serve_token()
+    assert token is not None and token.get_secret_value() == "s3cret" and "s3cret" not in f"{token!r} {token}"
+    monkeypatch.setenv("RATCHET_SERVE_TOKEN", "two words")
+    with pytest.raises(InputError, match="RATCHET_SERVE_TOKEN holds blanks") as refused:
+        serve_token()
+    assert "two words" not in str(refused.value)

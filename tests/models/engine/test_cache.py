@@ -61,7 +61,7 @@ def test_rows_keep_their_contents_while_others_come_and_go() -> None:
             del expected[slot]
         check(cache, expected)
         most = max(most, len(cache.slabs))
-    assert max(map(len, expected.values())) > 192 and most > 5, "rows moved between many slabs"
+    assert max(map(len, expected.values())) > 192 and most > 4, "rows moved between many slabs"
     for slot in expected:
         cache.close(slot)
     assert cache.slabs == []

@@ -36,9 +36,7 @@ def test_every_answer_is_scored_as_the_reward_model_scores_it(run_stage, inputs,
     assert [row["id"] for row in rows] == [row["id"] for row in answers] and len(artifact.parts()) == 5
     scorer = RewardScorer(*load_reward_model(inputs["reward_model"].folder()))
     for row in rows[::7]:
-        (values,) = scorer.score(
-            [[*row["prompt"], {"role": "assistant", "content": row["response"]}]]
-        )
+        (values,) = scorer.score([[*row["prompt"], {"role": "assistant", "content": row["response"]}]])
         assert [row[name] for name in ATTRIBUTES] == pytest.approx(values, rel=1e-5)
         assert row["reward"] == pytest.approx(scalar_reward(values), rel=1e-5)
 

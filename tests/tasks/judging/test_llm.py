@@ -10,7 +10,8 @@ from models.checkpoint import load_model
 from models.engine import Engine
 from tasks.configs.judging import JudgingConfig
 from tasks.judges.base import Pair, Verdict
-from tasks.judges.llm import LEAD, LLMJudge, letter_ids, question, verdict_of
+from tasks.judges.llm import LEAD, LETTERS, REMEDY, LLMJudge, question, verdict_of
+from tasks.judges.words import word_ids, word_logprobs
 
 
 @pytest.mark.parametrize(
@@ -67,10 +68,10 @@ def test_the_question_shows_history_and_ends_where_the_letter_is_due(response, t
 def test_a_tokenizer_without_the_letters_is_refused(tiny_model, tokenizer):
     model, _ = load_model(tiny_model().folder())
     engine = Engine(model, tokenizer)
-    assert len(letter_ids(engine)) == 2
+    assert len(word_ids(engine.tokenizer, LETTERS, REMEDY)) == 2
     engine.tokenizer = type("NoLetters", (), {"encode": lambda self, text: [0], "decode": lambda self, ids: "<unk>"})()
     with pytest.raises(InputError, match="llm_pairs"):
-        letter_ids(engine)
+        word_logprobs(engine, [], LETTERS, REMEDY)
 
 
 def test_too_long_pairs_have_no_opinion(tiny_model, response):
