@@ -42,19 +42,19 @@ class SamplingParams:
     """Sample among the fewest tokens that together have at least this probability."""
     top_k: int = 0
     """Sample among this many likeliest tokens; 0 for all. Applied before top_p."""
-    min_p: float = 0.0
-    """Sample among the tokens that have at least this share of the likeliest one's probability. Applied last."""
-    repetition_penalty: float = 1.0
-    """Above 1, tokens of the prompt and of the answer so far become less likely (CTRL, arXiv:1909.05858, eq. 4.1)."""
     max_tokens: int = 256
     stop: Sequence[str] = ()
     """Texts that end an answer; it is cut before them."""
-    stop_token_ids: Sequence[int] = ()
-    """Tokens that end an answer, beside the model's own."""
     seed: int = 0
     """Fixes the row: the same prompt, settings and seed give the same answer, whatever else is generated with it."""
     n: int = 1
     """Samples of this prompt, each with randomness of its own."""
+    min_p: float = 0.0
+    """Sample among the tokens that have at least this share of the likeliest one's probability. Applied last."""
+    repetition_penalty: float = 1.0
+    """Above 1, tokens of the prompt and of the answer so far become less likely (CTRL, arXiv:1909.05858, eq. 4.1)."""
+    stop_token_ids: Sequence[int] = ()
+    """Tokens that end an answer, beside the model's own."""
     logprobs: int | None = None
     """Log-probabilities of the answer's tokens, each with this many of the likeliest tokens in its place; None: none.
 
