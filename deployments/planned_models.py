@@ -16,7 +16,6 @@ from infra.errors import ArtifactMissing, InputError
 from infra.settings import Settings
 from models.config import ModelConfig
 from models.folders import CONFIG_FILE, load_config
-from models.gguf import read_config
 from models.gguf_file import GGUFFile
 from models.planner import GenerationMemory, generation_memory
 from tasks.configs.base import Resources
@@ -133,7 +132,11 @@ def shape_of(source: Source) -> ModelConfig | None:
         return None
     if isinstance(source, Artifact):
         return ModelConfig.from_hf(source.read_json(CONFIG_FILE))
-    return load_config(source.source) if source.format == "hf" else read_config(GGUFFile(Path(source.source)))
+    if source.format == "hf":
+        return load_config(source.source)
+    from models.gguf import read_config  # noqa: PLC0415 - it brings torch, which a plan else does without
+
+    return read_config(GGUFFile(Path(source.source)))
 
 
 def pretrained_shape(plan: Plan, store: str) -> ModelConfig | None:

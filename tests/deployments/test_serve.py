@@ -251,7 +251,7 @@ def test_shapes_and_the_usual_extras(client: openai.OpenAI) -> None:
         ({"top_logprobs": 3}, "top_logprobs", "logprobs: true"),
         ({"stop": [""]}, "stop", "at least one character"),
         ({"seed": 2**64}, "seed", "64 bits"),
-        ({"messages": []}, "messages", "at least one"),
+        ({"messages": []}, "messages", "expected 1 to 1000"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role", "expected one of"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0]", "text only"),
         ({"messages": [{"role": "user", "content": "tea " * 9000}]}, "messages", "context of 8192"),

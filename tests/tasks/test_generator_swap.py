@@ -53,11 +53,11 @@ def turn(run: Callable[..., Artifact], generator: Artifact, reward_model: Artifa
     items = run(evaluation_set.run, EvaluationSetConfig())
     subjects = run(topics.run, TopicsConfig(n_macro=2, n_sub=2, target=16), generator=generator)
     wanted = {"open_qa": 3, "writing": 2, "maths": 3, "instruction": 4}
-    drafts = run(write_prompts.run, PromptsConfig(families=wanted), generator=generator, topics=subjects)
+    drafts = run(write_prompts.run, PromptsConfig(families=wanted, oversample=4), generator=generator, topics=subjects)
     prompts = run(deduplicate.run, DeduplicateConfig(), rows=drafts, evaluation_set=items)
     talk = DialoguesConfig(rows=4, min_turns=1, turns=2, max_tokens=40)
     spoken = run(dialogues.run, talk, generator=generator, prompts=prompts, reward_model=reward_model)
-    small = CodeInstructConfig(colonies=1, generations=1, population=4, fit_share=1.0, code_max_tokens=40, seed=3)
+    small = CodeInstructConfig(colonies=1, generations=1, population=6, fit_share=1.0, code_max_tokens=96, seed=3)
     code = run(code_instruct.run, small, generator=generator)
     answers = run(responses.run, ResponsesConfig(), prompts=prompts, generator=generator, base=generator)
     no_llm = JudgingConfig(llm_pairs=0, llm_truth_pairs=0)
