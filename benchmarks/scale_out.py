@@ -24,7 +24,7 @@ from tasks.configs.base import EngineResources
 from tasks.engines.actors import EngineFleet
 
 TABLE = Path(__file__).with_suffix(".md")
-ROWS = 192
+ROWS = 80
 
 
 def offline_model(folder: Path) -> Artifact:
