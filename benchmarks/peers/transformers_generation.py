@@ -1,6 +1,6 @@
 """transformers' side of benchmarks/generation.py: padded batches, and its continuous batching."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from transformers import GenerationConfig
@@ -15,19 +15,25 @@ def useful(tokens: Sequence[int], limit: int, stop: Sequence[int]) -> list[int]:
     return kept[:end]
 
 
-def padded(model: torch.nn.Module, prompts: Rows, limits: Sequence[int], stop: Sequence[int], batch: int) -> Rows:
-    """`generate` over batches of prompts sorted by length, each to the largest limit in it."""
-    rows: dict[int, list[int]] = {}
+def batches(prompts: Rows, size: int) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
+    """Rows' numbers, shortest prompts first, with their token ids, padded on the left, and the attention mask."""
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
-    for first in range(0, len(order), batch):
-        members = order[first : first + batch]
+    for first in range(0, len(order), size):
+        members = order[first : first + size]
         width = max(len(prompts[row]) for row in members)
         token_ids = torch.tensor([[0] * (width - len(prompts[row])) + prompts[row] for row in members])
         mask = torch.tensor([[0] * (width - len(prompts[row])) + [1] * len(prompts[row]) for row in members])
+        yield members, token_ids, mask
+
+
+def padded(model: torch.nn.Module, prompts: Rows, limits: Sequence[int], stop: Sequence[int], batch: int) -> Rows:
+    """`generate` over batches of prompts sorted by length, each to the largest limit in it."""
+    rows: dict[int, list[int]] = {}
+    for members, token_ids, mask in batches(prompts, batch):
         made = model.generate(
             input_ids=token_ids, attention_mask=mask, do_sample=False, max_new_tokens=max(limits[r] for r in members),
             eos_token_id=list(stop), pad_token_id=stop[0],
-        )[:, width:].tolist()  # fmt: skip
+        )[:, token_ids.shape[1] :].tolist()  # fmt: skip
         rows |= {row: useful(tokens, limits[row], stop) for row, tokens in zip(members, made, strict=True)}
     return [rows[row] for row in range(len(prompts))]
 
@@ -54,12 +60,7 @@ def continuous(model: torch.nn.Module, prompts: Rows, limits: Sequence[int], sto
 def scores(model: torch.nn.Module, prompts: Rows, words: Sequence[int], batch: int) -> list[list[float]]:
     """Log-probabilities of each word as a prompt's next token, in padded batches sorted by length."""
     found: dict[int, list[float]] = {}
-    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
-    for first in range(0, len(order), batch):
-        members = order[first : first + batch]
-        width = max(len(prompts[row]) for row in members)
-        token_ids = torch.tensor([[0] * (width - len(prompts[row])) + prompts[row] for row in members])
-        mask = torch.tensor([[0] * (width - len(prompts[row])) + [1] * len(prompts[row]) for row in members])
+    for members, token_ids, mask in batches(prompts, batch):
         logits = model(
             input_ids=token_ids, attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0), logits_to_keep=1
         ).logits[:, -1]

@@ -4,19 +4,20 @@ A row's result depends on its prompt, its settings and its seed, never on what i
 the last bit.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from models.chat import encode_prompt, stop_ids
+from models.chat import stop_ids
 from models.decoder import Decoder
-from models.engine.interface import Completion, Progress, Prompt, Result, SamplingParams
+from models.engine.cache import capacity_for
+from models.engine.interface import Progress, Prompt, Result, SamplingParams, one_each
 from models.engine.memory import cache_token_bytes, default_cache_bytes
 from models.engine.packed import can_pack, pack
 from models.engine.prefixes import as_array, tiled
-from models.engine.rows import Ending, Reading, Row
+from models.engine.prompts import misfit, prompt_ids
+from models.engine.rows import Ending, Reading, Row, longest
 from models.engine.scheduler import Limits, Scheduler, Work
 from models.engine.scoring import Scoring
 from models.tokenizer import Tokenizer
@@ -70,7 +71,7 @@ class Engine:
         A prompt that cannot be answered (too long, empty, unknown tokens) gets a result with `error`. Raises ValueError
         for a conversation that the chat template refuses and for another number of params than of prompts.
         """
-        settings = self._settings(len(prompts), params)
+        settings = one_each(len(prompts), params)
         encoded = [self.encode(prompt) for prompt in prompts]
         errors = [self.refusal(*pair) for pair in zip(encoded, settings, strict=True)]
         rows = [
@@ -104,7 +105,7 @@ class Engine:
         if len(prompts_ids) != len(continuations):
             raise ValueError(f"{len(continuations)} continuations for {len(prompts_ids)} prompts; expected as many")
         for number, (prompt, continuation) in enumerate(zip(prompts_ids, continuations, strict=True)):
-            error = self._misfit(prompt, continuation)
+            error = misfit(self.config, prompt, continuation)
             if error:
                 raise ValueError(f"pair {number} cannot be scored: {error}")
         scoring = Scoring(prompts_ids, continuations, self.scheduler.unembed)
@@ -120,7 +121,11 @@ class Engine:
         found: list[list[Tensor]] = [[] for _ in texts_ids]
         readings = []
         for number, (token_ids, parts) in enumerate(zip(texts_ids, found, strict=True)):
-            error = self._misfit(token_ids[:-1], token_ids[-1:]) if len(token_ids) > 1 else self._misfit(token_ids)
+            error = (
+                misfit(self.config, token_ids[:-1], token_ids[-1:])
+                if len(token_ids) > 1
+                else misfit(self.config, token_ids)
+            )
             if error:
                 raise ValueError(f"text {number} cannot be read: {error}")
             readings.append(Reading(as_array(token_ids), len(token_ids) - 1, parts.append))
@@ -140,27 +145,15 @@ class Engine:
             for one in work if not self.scheduler.idle else ():
                 self.scheduler.cancel(one)
 
-    def _settings(
-        self, prompts: int, params: SamplingParams | Sequence[SamplingParams] | None
-    ) -> Sequence[SamplingParams]:
-        if params is None or isinstance(params, SamplingParams):
-            return [params or SamplingParams()] * prompts
-        if len(params) != prompts:
-            raise ValueError(f"{len(params)} sampling params for {prompts} prompts; expected one, or one per prompt")
-        return params
-
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids of a conversation; token ids as they are. Raises ValueError where the chat template refuses."""
-        messages = [part for part in prompt if isinstance(part, Mapping)]
-        if messages:
-            return encode_prompt(self.tokenizer, messages)
-        return [int(token) for token in prompt if not isinstance(token, Mapping)]
+        return prompt_ids(self.tokenizer, prompt)
 
     def refusal(self, prompt: Sequence[int], params: SamplingParams) -> str | None:
         """Why this prompt cannot be answered, None if it can."""
-        if error := self._misfit(prompt):
+        if error := misfit(self.config, prompt):
             return error
-        needed = tiled(len(prompt)) + Row(prompt, replace(params, constraint=None), self.ending, 0).reserved
+        needed = tiled(len(prompt)) + capacity_for(longest(len(prompt), params, self.ending))
         if needed > self.limits.cache_tokens:
             return (
                 f"{len(prompt)} tokens of prompt and {params.max_tokens} of answer need {needed} tokens of cache; "
@@ -168,19 +161,8 @@ class Engine:
             )
         return None
 
-    def _misfit(self, prompt: Sequence[int], continuation: Sequence[int] = ()) -> str | None:
-        """Why the model cannot read these tokens, None if it can."""
-        if not prompt:
-            return "the prompt is empty; expected at least one token"
-        unknown = next((token for token in (*prompt, *continuation) if not self.config.has_token(token)), None)
-        if unknown is not None:
-            return f"token id {unknown} lies outside the model's vocabulary of {self.config.vocab_size}"
-        length = len(prompt) + len(continuation)
-        if length > self.config.max_positions - (not continuation):
-            return f"{length} tokens do not fit the model's context of {self.config.max_positions}"
-        return None
-
 
 def _result(rows: Sequence[Row], token_ids: Sequence[int], params: SamplingParams, error: str | None) -> Result:
-    outputs = tuple(row.completion for row in rows if row.completion is not None)
-    return Result(outputs or (Completion("", (), "error"),) * params.n, len(token_ids), error)
+    if error is not None:
+        return Result.failed(error, params, len(token_ids))
+    return Result(tuple(row.completion for row in rows if row.completion is not None), len(token_ids))

@@ -82,6 +82,15 @@ class SamplingParams:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected {_EXPECTED[name]}")
 
 
+def one_each(prompts: int, params: SamplingParams | Sequence[SamplingParams] | None) -> Sequence[SamplingParams]:
+    """Settings for each prompt. Raises ValueError for another number of params than of prompts."""
+    if params is None or isinstance(params, SamplingParams):
+        return [params or SamplingParams()] * prompts
+    if len(params) != prompts:
+        raise ValueError(f"{len(params)} sampling params for {prompts} prompts; expected one, or one per prompt")
+    return params
+
+
 _EXPECTED = {
     "temperature": "0 (greedy) or a number from 1e-5 to 10000",
     "top_p": "a number above 0, at most 1",
@@ -126,6 +135,10 @@ class Result:
     prompt_tokens: int
     error: str | None = None
     """Why the prompt could not be answered; its outputs are then empty and finish with "error"."""
+
+    @classmethod
+    def failed(cls, error: str, params: SamplingParams, prompt_tokens: int = 0) -> "Result":
+        return cls((Completion("", (), "error"),) * params.n, prompt_tokens, error)
 
     @property
     def text(self) -> str:

@@ -92,7 +92,8 @@ def can_pack(model: Decoder) -> bool:
 def pack(model: Decoder) -> Decoder:
     """The same decoder over packed copies of its matrices; norms and embedding are shared, not copied."""
     packed = _pack(model)
-    packed.lm_head = PackedLinear(model.unembedding_VD)
+    if packed.lm_head is None:  # tied: the embedding stays as it is, for looking tokens up
+        packed.lm_head = PackedLinear(model.unembedding_VD)
     return packed.eval()
 
 

@@ -1,16 +1,16 @@
 """How likely the tokens of a prompt are, each given those before it, and what else could have stood there.
 
-T = positions of a part, V = vocabulary, S = tokens that are scored together.
+T = positions of a part, S = tokens that are scored together.
 """
 
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor
 
 from models.engine.interface import TokenLogprob
 from models.engine.prefixes import as_array
 from models.engine.rows import Reading
+from models.engine.sampling import token_logprobs
 
 SCORED_TOGETHER = 128
 """Tokens whose logits exist at the same time."""
@@ -31,10 +31,4 @@ class PromptLogprobs:
     def _take(self, hidden_TD: Tensor) -> None:
         for hidden_SD in hidden_TD.split(SCORED_TOGETHER):
             targets = self.targets[len(self.found) : len(self.found) + len(hidden_SD)]
-            logprobs_SV = self.unembed(hidden_SD).float().log_softmax(dim=-1)
-            target_S1 = torch.tensor(targets, device=logprobs_SV.device)[:, None]
-            chosen = logprobs_SV.gather(1, target_S1)[:, 0].tolist()
-            values, tokens = (part.tolist() for part in logprobs_SV.topk(self.alternatives, dim=-1))
-            for place, target in enumerate(targets):
-                top = tuple(zip(tokens[place], values[place], strict=True))
-                self.found.append(TokenLogprob(target, chosen[place], top))
+            self.found += token_logprobs(self.unembed(hidden_SD).float(), targets, self.alternatives)

@@ -28,6 +28,11 @@ class Ending:
     """The model's context, in tokens."""
 
 
+def longest(prompt: int, params: SamplingParams, ending: Ending) -> int:
+    """Tokens that a prompt of so many and its answer can come to together."""
+    return min(prompt + params.max_tokens, ending.max_positions)
+
+
 @dataclass(eq=False)
 class Reading:
     """Tokens that are read for the hidden states of the last of them."""
@@ -96,7 +101,7 @@ class Row:
 
     @property
     def longest(self) -> int:
-        return min(len(self.prompt_ids) + self.params.max_tokens, self.ending.max_positions)
+        return longest(len(self.prompt_ids), self.params, self.ending)
 
     @property
     def space(self) -> int:

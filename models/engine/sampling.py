@@ -32,7 +32,7 @@ def next_tokens(logits_RV: Tensor, rows: Sequence[Row]) -> list[int]:
     tokens = [row.again(token) for row, token in zip(rows, sampled, strict=True)]
     for place, (row, token) in enumerate(zip(rows, tokens, strict=True)):
         if row.params.logprobs is not None:
-            row.logprobs.append(_token_logprob(plain_RV[place], token, row.params.logprobs))
+            row.logprobs += token_logprobs(plain_RV[place : place + 1], [token], row.params.logprobs)
     return tokens
 
 
@@ -55,10 +55,13 @@ def _shape(logits_RV: Tensor, rows: Sequence[Row]) -> Tensor:
     return logits_RV
 
 
-def _token_logprob(logits_V: Tensor, token: int, alternatives: int) -> TokenLogprob:
-    logprobs_V = logits_V.log_softmax(dim=-1)
-    values, tokens = logprobs_V.topk(alternatives)
-    return TokenLogprob(token, float(logprobs_V[token]), tuple(zip(tokens.tolist(), values.tolist(), strict=True)))
+def token_logprobs(logits_RV: Tensor, tokens: Sequence[int], alternatives: int) -> list[TokenLogprob]:
+    """Of one token for each row of fp32 logits, with this many of the likeliest tokens in its place."""
+    logprobs_RV = logits_RV.log_softmax(dim=-1)
+    chosen = logprobs_RV.gather(1, torch.tensor(tokens, device=logits_RV.device)[:, None])[:, 0].tolist()
+    best = logprobs_RV.topk(alternatives, dim=-1)
+    tops = [tuple(zip(*pair, strict=True)) for pair in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+    return [TokenLogprob(*entry) for entry in zip(tokens, chosen, tops, strict=True)]
 
 
 def uniforms(seeds: Sequence[int], samples: Sequence[int], steps: Sequence[int]) -> Tensor:

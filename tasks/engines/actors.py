@@ -8,7 +8,7 @@ settings and seed alone, so it comes out the same. The stage that called writes 
 import math
 import os
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,14 +22,14 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from infra.artifacts import Artifact
 from infra.errors import InputError, StageFailed
 from infra.ports import free_ports
-from models.chat import encode_prompt
 from models.checkpoint import load_model
 from models.config import ModelConfig
 from models.decoder import Decoder
 from models.engine import Engine
-from models.engine.interface import Progress, Prompt, Result, SamplingParams
+from models.engine.interface import Progress, Prompt, Result, SamplingParams, one_each
 from models.engine.memory import default_cache_bytes
 from models.engine.parallel import split, split_config
+from models.engine.prompts import prompt_ids
 from models.folders import load_config
 from models.tokenizer import Tokenizer
 from tasks.configs.base import EngineResources
@@ -136,8 +136,8 @@ class EngineFleet:
         on_progress: Progress | None = None,
     ) -> list[Result]:
         """One result per prompt, in order. Raises StageFailed where a part's engines die again and again."""
-        settings = [*params] if isinstance(params, Sequence) else [params or SamplingParams()] * len(prompts)
-        encoded = [self._encode(prompt) for prompt in prompts]
+        settings = one_each(len(prompts), params)
+        encoded = [prompt_ids(self.tokenizer, prompt) for prompt in prompts]
         order = sorted(range(len(prompts)), key=lambda number: -settings[number].max_tokens)
         results: list[Result | None] = [None] * len(prompts)
         rows, done, tokens = sum(one.n for one in settings), 0, 0
@@ -167,10 +167,6 @@ class EngineFleet:
     def close(self) -> None:
         for engine in self._engines:
             engine.close()
-
-    def _encode(self, prompt: Prompt) -> list[int]:
-        messages = [part for part in prompt if isinstance(part, Mapping)]
-        return encode_prompt(self.tokenizer, messages) if messages else [int(str(token)) for token in prompt]
 
     def _parts(self, order: Sequence[int]) -> list[Sequence[int]]:
         size = max(1, math.ceil(len(order) / (PARTS_PER_ENGINE * self.resources.count)))

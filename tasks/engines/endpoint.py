@@ -15,7 +15,7 @@ import httpx
 from infra.errors import StageFailed
 from infra.settings import openai_api_key
 from models.engine import Completion, Result, SamplingParams
-from models.engine.interface import MOST_LOGPROBS, Progress, Prompt
+from models.engine.interface import MOST_LOGPROBS, Progress, Prompt, one_each
 from tasks.configs.base import EndpointResources
 from tasks.configs.endpoint_model import EndpointModelConfig
 from tasks.engines.abilities import NoLogprobs, Usage
@@ -52,7 +52,7 @@ class EndpointEngine:
         Raises InputError for a wrong key, URL or model, StageFailed where the server is gone, refuses a setting or
         every row, and ValueError for token ids as prompts and for another number of params than of prompts.
         """
-        settings = self._settings(len(prompts), params)
+        settings = one_each(len(prompts), params)
         conversations = [as_messages(prompt) for prompt in prompts]
         total, done, before = sum(one.n for one in settings), 0, self.usage.generated_tokens
 
@@ -81,15 +81,6 @@ class EndpointEngine:
 
         first = asyncio.run(self._side_by_side(asked[:1], score))
         return first + asyncio.run(self._side_by_side(asked[1:], score))
-
-    def _settings(
-        self, prompts: int, params: SamplingParams | Sequence[SamplingParams] | None
-    ) -> Sequence[SamplingParams]:
-        if params is None or isinstance(params, SamplingParams):
-            return [params or SamplingParams()] * prompts
-        if len(params) != prompts:
-            raise ValueError(f"{len(params)} sampling params for {prompts} prompts; expected one, or one per prompt")
-        return params
 
     async def _side_by_side(
         self,
@@ -126,10 +117,10 @@ class EndpointEngine:
                 outputs += [self._after_the_beginning(messages, one) for one in fresh]
                 read = read or tokens
         except RowRefused as error:
-            return failed(str(error), params)
+            return Result.failed(str(error), params)
         except GivenUp as error:
             await self._see_whether_it_lives(client, error, began)
-            return failed(str(error), params)
+            return Result.failed(str(error), params)
         if all(one.finish_reason == "error" for one in outputs):
             return Result(tuple(outputs), read, "the server withheld the answer (content filter)")
         return Result(tuple(outputs), read)
@@ -214,10 +205,6 @@ def as_messages(prompt: Prompt) -> Messages:
     if len(messages) != len(prompt) or not messages:
         raise ValueError(f"a hosted model takes conversations of at least one message; found {str(prompt)[:80]!r}")
     return messages
-
-
-def failed(reason: str, params: SamplingParams) -> Result:
-    return Result((Completion("", (), "error"),) * params.n, 0, reason)
 
 
 def refuse_all(results: Sequence[Result]) -> None:

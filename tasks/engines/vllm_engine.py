@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from infra.errors import InputError
-from models.chat import encode_prompt, stop_ids
+from models.chat import stop_ids
 from models.engine.interface import (
     Completion,
     Constraint,
@@ -23,7 +23,9 @@ from models.engine.interface import (
     Result,
     SamplingParams,
     TokenLogprob,
+    one_each,
 )
+from models.engine.prompts import misfit, prompt_ids
 from models.folders import load_config
 from models.tokenizer import Tokenizer
 
@@ -59,22 +61,22 @@ class VLLMEngine:
         on_progress: Progress | None = None,
     ) -> list[Result]:
         """One result per prompt, in order; progress is told once, at the end."""
-        settings = [*params] if isinstance(params, Sequence) else [params or SamplingParams()] * len(prompts)
-        encoded = [self.encode(prompt) for prompt in prompts]
-        errors = [self._misfit(token_ids) for token_ids in encoded]
+        settings = one_each(len(prompts), params)
+        encoded = [prompt_ids(self.tokenizer, prompt) for prompt in prompts]
+        errors = [misfit(self.config, token_ids) for token_ids in encoded]
         asked = [number for number, error in enumerate(errors) if error is None]
         made = self._llm.generate(
             [{"prompt_token_ids": encoded[number]} for number in asked],
             [self._translated(settings[number], len(encoded[number])) for number in asked],
             use_tqdm=False,
         )
-        answers = dict(zip(asked, made, strict=True))
-        results = []
-        for number, (one, error) in enumerate(zip(settings, errors, strict=True)):
-            outputs = (Completion("", (), "error"),) * one.n
-            if number in answers:
-                outputs = tuple(self._completion(output, one) for output in answers[number].outputs)
-            results.append(Result(outputs, len(encoded[number]), error))
+        answers = iter(made)
+        results = [
+            Result.failed(error, one, len(token_ids))
+            if error is not None
+            else Result(tuple(self._completion(output, one) for output in next(answers).outputs), len(token_ids))
+            for token_ids, one, error in zip(encoded, settings, errors, strict=True)
+        ]
         if on_progress is not None:
             rows = sum(one.n for one in settings)
             on_progress(rows, rows, sum(len(output.token_ids) for result in results for output in result.outputs))
@@ -94,20 +96,6 @@ class VLLMEngine:
             [entry[token].logprob for token, entry in zip(text[first:], output.prompt_logprobs[first:], strict=True)]
             for text, output, first in zip(texts, read, map(len, prompts_ids), strict=True)
         ]
-
-    def encode(self, prompt: Prompt) -> list[int]:
-        """Token ids of a conversation; token ids as they are."""
-        messages = [part for part in prompt if isinstance(part, Mapping)]
-        return encode_prompt(self.tokenizer, messages) if messages else [int(str(token)) for token in prompt]
-
-    def _misfit(self, prompt: Sequence[int]) -> str | None:
-        if not prompt:
-            return "the prompt is empty; expected at least one token"
-        if unknown := [token for token in prompt if not self.config.has_token(token)]:
-            return f"token id {unknown[0]} lies outside the model's vocabulary of {self.config.vocab_size}"
-        if len(prompt) >= self.config.max_positions:
-            return f"{len(prompt)} tokens do not fit the model's context of {self.config.max_positions}"
-        return None
 
     def _translated(self, params: SamplingParams, prompt: int) -> Any:
         return self._vllm.SamplingParams(

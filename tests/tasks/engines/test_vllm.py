@@ -1,14 +1,12 @@
 """The real vLLM, in an environment of its own, opens our folders and gives our engine's answers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import ray
 
 from infra.artifacts import Artifact
-from infra.output import Outcome, Output
-from infra.storage import Storage
 from infra.vllm_environment import install_vllm
 from models.checkpoint import load_model, save_model
 from models.config import ModelConfig
@@ -49,23 +47,14 @@ def settings() -> Iterator[None]:
     ray.shutdown()
 
 
-def as_artifact(folder: Path, model: Path) -> Artifact:
-    store = Storage.open(folder / "store")
-    artifact = Artifact(store=store.uri, stage="model", fingerprint="0" * 32, kind="checkpoint")
-    output = Output(artifact, store, lambda event: None, folder)
-    output.write_folder(model)
-    return output.commit(
-        Outcome(), recipe={}, inputs={}, version=1, label="model", device="test", wall_s=0.0, code_version="test"
-    )
-
-
-def open_vllm(model: Artifact) -> EngineFleet:
+def open_vllm(give: Callable[..., Artifact], folder: Path) -> EngineFleet:
+    model = give("model", lambda output: output.write_folder(folder), kind="checkpoint")
     resources = EngineResources(count=1, cpus=2, kind="vllm", python=str(install_vllm(on_gpus=False)))
     return EngineFleet(model, resources, batch_rows=16)
 
 
-def test_a_real_models_answers_and_scores_are_our_engines(smollm_folder: Path, tmp_path: Path) -> None:
-    ours, theirs = Engine(*load_model(smollm_folder)), open_vllm(as_artifact(tmp_path, smollm_folder))
+def test_a_real_models_answers_and_scores_are_our_engines(smollm_folder: Path, give: Callable[..., Artifact]) -> None:
+    ours, theirs = Engine(*load_model(smollm_folder)), open_vllm(give, smollm_folder)
     expected, found = ours.generate(ASKED, PARAMS), theirs.generate(ASKED, PARAMS)
     for ask, one, other in zip(ASKED, expected, found, strict=True):
         assert one.outputs[0].token_ids == other.outputs[0].token_ids, ask
@@ -89,12 +78,14 @@ def test_a_real_models_answers_and_scores_are_our_engines(smollm_folder: Path, t
     theirs.close()
 
 
-def test_a_nemotron_that_we_wrote_is_read_alike(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_a_nemotron_that_we_wrote_is_read_alike(
+    tokenizer: Tokenizer, give: Callable[..., Artifact], tmp_path: Path
+) -> None:
     shape = {"hidden_size": 128, "intermediate_size": 256, "num_layers": 3, "num_heads": 4, "num_kv_heads": 2,
              "head_dim": 64, "rotary_fraction": 0.5, "init_std": 0.1, "max_positions": 512}  # fmt: skip
     model = init_model(ModelConfig("nemotron", tokenizer.vocab_size, eos_ids=(2,), **shape), 0)
     save_model(model, tokenizer, tmp_path / "model")
-    ours, theirs = Engine(*load_model(tmp_path / "model")), open_vllm(as_artifact(tmp_path, tmp_path / "model"))
+    ours, theirs = Engine(*load_model(tmp_path / "model")), open_vllm(give, tmp_path / "model")
     prompts = [[9 + n, 20, 30 + n] for n in range(6)]
     params = SamplingParams(temperature=0, max_tokens=30)
     assert [r.token_ids for r in ours.generate(prompts, params)] == [
