@@ -24,7 +24,7 @@ from tasks.configs.import_model import ImportModelConfig
 from tasks.configs.plan import Plan
 
 TRAINING_BYTES = 16
-"""Per parameter, with AdamW: weights and gradients in bf16, weights and two moments in fp32."""
+"""Per parameter, with AdamW: weights, gradients and two moments in fp32."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ class PlannedModel:
         return self.state != "not fetched yet"
 
     def training_bytes(self, resources: Resources) -> int | None:
-        """On each GPU (of the process, where there is none): weights, gradients and AdamW's numbers."""
+        """On each GPU (of a process, where there is none): weights, gradients and AdamW's numbers."""
         if self.parameters is None:
             return None
-        return self.parameters * TRAINING_BYTES // max(1, resources.gpus * resources.nodes)
+        return self.parameters * TRAINING_BYTES // (resources.training_workers // resources.replicas)
 
     def writing_memory(self, resources: Resources) -> GenerationMemory | None:
         """On each GPU (of the process, where there is none)."""

@@ -8,12 +8,14 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from deployments.planned_memory import StageMemory, refuse_too_large, stage_memory
 from deployments.planned_models import PlannedModel, planned_models
 from deployments.wheel import Sources, project_of
 from flows.bookkeeping import lineage_of
 from flows.execution import Planner, running
 from flows.foundations import prepare
 from flows.iteration import iteration
+from flows.search import undecided
 from flows.steps import Step, make_step
 from flows.succession import line_of_generators
 from infra.artifacts import Artifact, addresses
@@ -22,10 +24,12 @@ from infra.manifest import MANIFEST, Manifest
 from infra.records import Records
 from infra.settings import Settings
 from infra.storage import Storage
+from models.config import ModelConfig
 from tasks.configs.base import Resources, StageConfig
 from tasks.configs.plan import Plan
 from tasks.configs.report import ReportConfig
 from tasks.configs.training import AlignmentConfig, PretrainConfig
+from tasks.configs.tune import TuneConfig
 
 STATES = ("cached", "missing", "damaged", "unknown")
 
@@ -45,6 +49,8 @@ class PlannedStage:
     """Most tokens that training takes, where the settings alone say it."""
     last_wall_s: float | None
     """What a stage of this name last took in this store."""
+    memory: StageMemory | None = None
+    """Of a training stage whose model's shape is known."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,11 @@ class RunPlan:
             "notes": list(self.plan.notes),
         }
 
+    def check_memory(self) -> None:
+        """Raises InputError where a training stage that is still to run takes more memory than there is."""
+        stages = [stage for item in self.iterations for stage in item.stages if stage.state != "cached"]
+        refuse_too_large({stage.name: stage.memory for stage in stages if stage.memory})
+
 
 def totals(stages: Iterable[PlannedStage]) -> dict[str, Any]:
     """Counts by state; time and GPU-hours of what is not cached, as far as such stages ran before."""
@@ -107,7 +118,7 @@ def plan_run(plan: Plan, settings: Settings, iterations: int, tracking_uri: str 
     is_fetched = all(model.is_fetched for model in models)
     lineage = lineage_of(plan, sources.fingerprints(settings.store)) if is_fetched else None
     records = Records(store, project, lineage) if lineage else None
-    walk = Walk(plan, settings.store, records, LastTimes(store))
+    walk = Walk(plan, settings.store, records, LastTimes(store), models[1].shape)
     walk.doubt(model.source for model in models if not model.is_fetched)
     walk.start(sources)
     return RunPlan(
@@ -118,8 +129,11 @@ def plan_run(plan: Plan, settings: Settings, iterations: int, tracking_uri: str 
 class Walk:
     """One pass over the flows; `unknown` holds the fingerprints that stand for something not known yet."""
 
-    def __init__(self, plan: Plan, store: str, records: Records | None, times: "LastTimes") -> None:
-        self.plan, self.store, self.records, self.times = plan, store, records, times
+    def __init__(
+        self, plan: Plan, store: str, records: Records | None, times: "LastTimes", base: ModelConfig | None
+    ) -> None:
+        """`base`: the shape of every model that is trained, where it is known."""
+        self.plan, self.store, self.records, self.times, self.base = plan, store, records, times, base
         self.planner = Planner(store)
         self.unknown: set[str] = set()
 
@@ -166,8 +180,11 @@ class Walk:
         resources = step.config.resources
         known = artifact.fingerprint not in self.unknown
         state, uri = (state_of(artifact), artifact.uri) if known else ("unknown", None)
+        if artifact.stage == TuneConfig.stage and state != "cached":
+            self.unknown.add(undecided(artifact))
         last = self.times.of(artifact.stage, step.label)
-        return PlannedStage(job, step.label, artifact.stage, state, uri, gpus(resources), tokens(step.config), last)
+        most, memory = tokens(step.config), stage_memory(step.label, step.config, self.base)
+        return PlannedStage(job, step.label, artifact.stage, state, uri, gpus(resources), most, last, memory)
 
     def report(self, number: int) -> PlannedStage:
         """Made when the verdict is there, from the words of the command that ran: found by its iteration instead."""
@@ -192,7 +209,7 @@ def gpus(resources: Resources) -> int:
 def tokens(config: StageConfig) -> int | None:
     """Most tokens that a training stage takes, where its settings alone say it."""
     if isinstance(config, PretrainConfig):
-        return config.steps * config.tokens_per_step
+        return config.most_tokens
     if isinstance(config, AlignmentConfig) and config.steps is not None:
         return config.steps * config.global_batch_size * config.max_tokens
     return None

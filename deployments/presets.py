@@ -65,7 +65,7 @@ def tiny(scale: float = 1.0) -> Plan:
                 max_tokens=128,
             ),
             continued=PretrainConfig(
-                learning_rate=5e-3,
+                learning_rate_from="base",
                 schedule="wsd",
                 decay_fraction=0.5,
                 steps=scaled(800, scale),

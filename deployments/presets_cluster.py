@@ -32,8 +32,9 @@ def nemotron_4_340b(scale: float = 1.0) -> Plan:
         engines=EngineResources(count=15, kind="vllm", tensor_parallel=8, gpus=8, cpus=16),
     )
     training = Resources(
-        gpus=8, nodes=16, tensor_parallel=8, cpus=64, microbatch_tokens=16_384, checkpoint_every_s=1800.0
-    )
+        gpus=8, nodes=16, tensor_parallel=8, cpus=64, recompute="full", microbatch_tokens=16_384,
+        checkpoint_every_s=1800.0,
+    )  # fmt: skip
     sft = SFTConfig(learning_rate=3e-7, epochs=3, global_batch_size=128, max_tokens=4096, resources=training)
     dpo = PreferenceTuningConfig(
         objective="dpo", beta=1e-3, sft_weight=1e-4, learning_rate=1e-7, epochs=1, global_batch_size=256,
@@ -122,7 +123,9 @@ def h100_node(scale: float = 1.0) -> Plan:
     """One node of eight H100: an 8 B model that improves itself, in the paper's order, with a tenth of its rows."""
     paper = nemotron_4_340b(0.1 * scale)
     writing = Resources(cpus=8, gpus=1, batch_rows=256, engines=EngineResources(count=7, kind="vllm", gpus=1, cpus=8))
-    training = Resources(gpus=8, tensor_parallel=1, cpus=64, microbatch_tokens=32_768, checkpoint_every_s=600.0)
+    training = Resources(
+        gpus=8, cpus=64, recompute="full", microbatch_tokens=8192, checkpoint_every_s=600.0
+    )
     sft = {"learning_rate": 5e-6, "warmup_steps": 20}
     dpo = {"learning_rate": 5e-7, "warmup_steps": 20, "beta": 0.1, "sft_weight": 1e-3}
     rpo = dpo | {"eta": "auto"}

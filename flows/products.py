@@ -18,7 +18,7 @@ class Foundations(NamedTuple):
 
 
 class Corpus(NamedTuple):
-    """What pretraining reads, and the few human rows that align the first teacher."""
+    """What pretraining reads, as tokens, and the few human rows that align the first teacher."""
 
     tokenizer: Artifact
     main: Artifact
@@ -40,6 +40,8 @@ class Trained(NamedTuple):
 
     model: Artifact
     evaluation: Artifact
+    table: Artifact | None = None
+    """Of the search that chose it, where its settings were ranges."""
 
 
 class Exam(NamedTuple):

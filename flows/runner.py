@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -64,19 +65,24 @@ class JobRunner:
         started = time.monotonic()
         for step in todo:
             publish(Event("queued", step.label, {"job": job}))
+        # Training in processes of its own must not wait for what the driver of other stages holds.
+        for _, part in groupby(todo, key=trains_elsewhere):
+            self._submit(job, [*part])
+        self.timeline.append({"job": job, "seconds": time.monotonic() - started, "steps": [s.label for s in todo]})
+
+    def _submit(self, job: str, steps: list[Step]) -> None:
         client = connect(self.site.cluster())
-        submission = submit(client, self._request(job, todo))
+        submission = submit(client, self._request(job, steps))
         with self._lock:
             self._live[submission] = client
         try:
-            JobFollower(job, todo, self).follow(client, submission)
+            JobFollower(job, steps, self).follow(client, submission)
         except BaseException:
             self._stop(submission)
             raise
         finally:
             with self._lock:
                 self._live.pop(submission, None)
-        self.timeline.append({"job": job, "seconds": time.monotonic() - started, "steps": [s.label for s in todo]})
 
     def open_run(self, step: Step) -> StageRun:
         """The step's run in MLflow, under this iteration's."""
@@ -115,10 +121,10 @@ class JobRunner:
     def _request(self, job: str, steps: list[Step]) -> JobRequest:
         name = job_id(self.store, steps)
         asked = max(step.config.resources.cpus for step in steps)
-        # Engines in actors do the work of their stages: the driver must leave them the cores.
-        fleets = [step.config.resources.engines.count > 0 for step in steps]
-        cpus = asked or (0 if any(fleets) else self.site.cores)
-        threads = asked or (1 if all(fleets) else self.site.cores)
+        # Engines in actors and training processes do the work of their stages: the driver must leave them the cores.
+        away = [step.config.resources.engines.count > 0 or trains_elsewhere(step) for step in steps]
+        cpus = 0 if any(map(trains_elsewhere, steps)) else asked or (0 if any(away) else self.site.cores)
+        threads = asked or (1 if all(away) else self.site.cores)
         spec = {
             "workspace": str(self.site.workspace.absolute()),
             "threads": threads,
@@ -131,7 +137,7 @@ class JobRunner:
             base_id=name,
             entrypoint=f"exec {shlex.join([sys.executable, '-P', '-m', 'tasks.job', f'{self.store}#{key}'])}",
             cpus=cpus,
-            gpus=max(step.config.resources.gpus for step in steps),
+            gpus=max(0 if trains_elsewhere(step) else step.config.resources.gpus for step in steps),
             env={
                 "OMP_NUM_THREADS": str(threads),
                 "OMP_WAIT_POLICY": "PASSIVE",
@@ -140,6 +146,11 @@ class JobRunner:
             },
             metadata={"job": job, "owner": f"pid {os.getpid()}"},
         )
+
+
+def trains_elsewhere(step: Step) -> bool:
+    """Whether a stage trains in several processes, which have cores and GPUs of their own."""
+    return step.config.kind == "checkpoint" and step.config.resources.training_workers > 1
 
 
 class JobFollower:

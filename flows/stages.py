@@ -5,11 +5,13 @@ Artifacts in, artifacts out; every stage keeps its own manifest, so a chain that
 
 from flows.execution import Job, job, ray_job
 from flows.products import Corpus, Exam, Examined, Foundations, Sets, Trained, Turn
+from flows.search import try_all
 from infra.artifacts import Artifact
 from tasks.configs.endpoint_model import EndpointModelConfig
 from tasks.configs.import_model import ImportModelConfig
 from tasks.configs.plan import Plan, PretrainingPlan
 from tasks.configs.report import ReportConfig
+from tasks.configs.training import PreferenceTuningConfig, SFTConfig
 
 
 @job("{label}")
@@ -28,26 +30,28 @@ def set_exam(plan: Plan) -> Artifact:
 
 @Job
 def write_corpus(plan: PretrainingPlan) -> Corpus:
-    """Documents for both phases of pretraining, the tokenizer, and the human rows."""
+    """Documents for both phases of pretraining as tokens, the tokenizer, and the human rows."""
     with ray_job("corpus") as stage:
         main = stage("documents", plan.documents)
         continued = stage("continued documents", plan.continued_documents)
         tokenizer = stage("tokenizer", plan.tokenizer, texts=(main, continued))
-        return Corpus(tokenizer, main, continued, stage("human rows", plan.human_rows))
+        tokens = stage("tokens", plan.tokenize, texts=main, tokenizer=tokenizer)
+        more = stage("continued tokens", plan.tokenize, texts=continued, tokenizer=tokenizer)
+        return Corpus(tokenizer, tokens, more, stage("human rows", plan.human_rows))
 
 
 @Job
 def pretrain_main(plan: PretrainingPlan, corpus: Corpus) -> Artifact:
     """Next-token training at a constant rate; its end is the early checkpoint."""
     with ray_job("pretrain") as stage:
-        return stage("pretrain", plan.main, texts=corpus.main, tokenizer=corpus.tokenizer)
+        return stage("pretrain", plan.main, tokens=corpus.main, tokenizer=corpus.tokenizer)
 
 
 @Job
 def pretrain_continued(plan: PretrainingPlan, corpus: Corpus, early: Artifact) -> Artifact:
     """The continued phase: other data, steep decay; its end is the base."""
     with ray_job("continued pretraining") as stage:
-        inputs = {"texts": corpus.continued, "tokenizer": corpus.tokenizer}
+        inputs = {"tokens": corpus.continued, "tokenizer": corpus.tokenizer}
         return stage("continued pretraining", plan.continued, base=early, **inputs)
 
 
@@ -128,20 +132,31 @@ def examine_generator(plan: Plan, given: Foundations, generator: Artifact) -> Ar
 
 @job("{phase}")
 def supervise(plan: Plan, phase: str, base: Artifact, rows: Artifact, exam: Exam) -> Trained:
-    """One phase of supervised fine-tuning, then its development examination."""
+    """One phase of supervised fine-tuning, then its development examination; with ranges, the best of a search."""
     with ray_job(phase) as stage:
-        model = stage(phase, plan.sft_phases()[phase], base=base, dialogues=rows)
-        return Trained(model, exam.dev(stage, phase, plan, model))
+
+        def train(label: str, config: SFTConfig) -> Trained:
+            model = stage(label, config, base=base, dialogues=rows)
+            return Trained(model, exam.dev(stage, label, plan, model))
+
+        search = try_all(stage, plan, phase, plan.sft_phases()[phase], train)
+    return search.chosen()
 
 
 @job("{label}")
 def tune(plan: Plan, label: str, policy: Artifact, pairs: Artifact, exam: Exam) -> Trained:
-    """One turn of preference tuning, from and anchored to `policy`: reference log-probabilities, DPO or RPO, exam."""
+    """One turn of preference tuning, from and anchored to `policy`: reference log-probabilities, DPO or RPO, exam;
+    with ranges, the best of a search."""
     objective = plan.preference_tuning[plan.turn_labels().index(label)]
     with ray_job(label) as stage:
         reference = stage(f"{label} reference", plan.reference_logprobs, policy=policy, pairs=pairs)
-        model = stage(label, objective, policy=policy, pairs=pairs, reference=reference)
-        return Trained(model, exam.dev(stage, label, plan, model))
+
+        def train(name: str, config: PreferenceTuningConfig) -> Trained:
+            model = stage(name, config, policy=policy, pairs=pairs, reference=reference)
+            return Trained(model, exam.dev(stage, name, plan, model))
+
+        search = try_all(stage, plan, label, objective, train)
+    return search.chosen()
 
 
 @Job
@@ -172,6 +187,8 @@ def run_controls(plan: Plan, given: Foundations, exam: Exam, turn_data: dict[str
 @Job
 def report(config: ReportConfig, turn: Turn) -> Artifact:
     """One self-contained HTML page about the iteration."""
+    tables = tuple(step.table for step in turn.steps.values() if step.table is not None)
+    searches = {"searches": tables} if tables else {}
     with ray_job("report") as stage:
         return stage(
             "report",
@@ -183,4 +200,5 @@ def report(config: ReportConfig, turn: Turn) -> Artifact:
             models=tuple(step.model for step in turn.steps.values()),
             evaluations=tuple(step.evaluation for step in turn.steps.values()),
             controls=tuple(turn.controls.values()),
+            **searches,
         )

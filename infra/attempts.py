@@ -1,6 +1,7 @@
 """Resume checkpoints of an unfinished stage: attempts/<stage>/<fingerprint>/step-00000120/, its marker written last.
 
-A checkpoint without its marker was cut short and is ignored; an older one goes only when the newer one is whole.
+A checkpoint without its marker was cut short and is ignored; an older one goes only when the newer one is whole. Where
+several processes train together each puts its own files, and the first writes the marker when all have.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from infra.artifacts import Artifact
 from infra.disk_errors import explained
 from infra.errors import StoreError
 from infra.storage import Storage
+from infra.team import Team
 
 MARKER = "complete.json"
 STEP_FOLDER = re.compile(r"step-(\d{8})")
@@ -25,24 +27,36 @@ logger = logging.getLogger(__name__)
 class Checkpoints:
     """`scratch` is a local folder of this process, for the files on their way in and out."""
 
-    def __init__(self, store: Storage, artifact: Artifact, scratch: Path) -> None:
-        self.store, self.scratch = store, scratch
+    def __init__(self, store: Storage, artifact: Artifact, scratch: Path, team: Team) -> None:
+        self.store, self.scratch, self.team = store, scratch, team
         self.key = f"attempts/{artifact.stage}/{artifact.fingerprint}"
 
     def save(self, step: int, folder: Path, extra: dict[str, Any]) -> None:
-        """Take all files of `folder`; `extra` (plain JSON) lies in the marker."""
+        """Take all files of `folder`; `extra` (plain JSON) lies in the marker. Every process of the team calls it."""
         target = f"{self.key}/step-{step:08d}"
-        self.store.delete(f"{target}/{MARKER}")
-        self.store.delete_folder(target)
+        if self.team.leads:
+            self.store.delete(f"{target}/{MARKER}")
+            self.store.delete_folder(target)
+        self.team.meet()
+        files = self._put(folder, target)
+        self.store.put(f"{target}/{_list_name(self.team.rank)}", json.dumps(files).encode())
+        self.team.meet()
+        if self.team.leads:
+            lists = [self.store.read(f"{target}/{_list_name(rank)}") for rank in range(self.team.size)]
+            files = {name: digest for found in lists for name, digest in json.loads(found).items()}
+            self.store.put(f"{target}/{MARKER}", json.dumps({"files": files, "extra": extra}).encode())
+            for older in self._steps():
+                if older != step:
+                    self._remove(older)
+        self.team.meet()
+
+    def _put(self, folder: Path, target: str) -> dict[str, str]:
         files = {}
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             name = path.relative_to(folder).as_posix()
             files[name] = file_sha256(path)
             self.store.put_file(path, f"{target}/{name}", consume=True)
-        self.store.put(f"{target}/{MARKER}", json.dumps({"files": files, "extra": extra}).encode())
-        for older in self._steps():
-            if older != step:
-                self._remove(older)
+        return files
 
     def last(self) -> tuple[int, Path, dict[str, Any]] | None:
         """The newest whole checkpoint: its step, a local folder with its files, its `extra`."""
@@ -83,6 +97,10 @@ class Checkpoints:
             if (found := file_sha256(folder / name)) != expected:
                 raise StoreError(f"{key}/{name} has sha256 {found}, its marker says {expected}")
         return folder
+
+
+def _list_name(rank: int) -> str:
+    return f"files-{rank:05d}.json"
 
 
 def file_sha256(path: Path) -> str:

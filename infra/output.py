@@ -21,6 +21,7 @@ from infra.manifest import MANIFEST, FileEntry, Manifest
 from infra.parquet import is_whole, open_parquet, read_rows, stored_schema, to_parquet
 from infra.scratch import Scratch
 from infra.storage import Storage, check_key
+from infra.team import Team
 
 PROGRESS_EVERY_S = 1.0
 CURVES = "curves.json"
@@ -50,22 +51,30 @@ class _Shard:
 class Output:
     """The artifact in the making. A damaged artifact at its address is quarantined first.
 
-    `events` takes dicts with an "event" key ("progress", "metrics", "line"); `workspace` holds the scratch folder.
+    `events` takes dicts with an "event" key ("progress", "metrics", "line"); `workspace` holds the scratch folder. Of a
+    team of processes that train together each has one, and only the first's speaks and is committed.
     """
 
     def __init__(
-        self, artifact: Artifact, store: Storage, events: Callable[[dict[str, Any]], None], workspace: Path
+        self,
+        artifact: Artifact,
+        store: Storage,
+        events: Callable[[dict[str, Any]], None],
+        workspace: Path,
+        team: Team | None = None,
     ) -> None:
-        self.artifact, self.store, self.events = artifact, store, events
+        self.team = team or Team()
+        self.artifact, self.store = artifact, store
+        self.events = events if self.team.leads else _silent
         self.fingerprint = artifact.fingerprint
         self._scratch = Scratch(workspace / "scratch", f"{artifact.stage}-{artifact.fingerprint}")
         self._staged = self._scratch.folder()
-        self._checkpoints = Checkpoints(store, artifact, self._scratch.folder())
+        self._checkpoints = Checkpoints(store, artifact, self._scratch.folder(), self.team)
         self._shards: dict[int, _Shard] = {}
         self._curves: dict[int, dict[str, float | None]] = {}
         self._progress: dict[str, Any] | None = None
         self._progress_sent = -math.inf
-        problems = artifact.check()
+        problems = artifact.check() if self.team.leads else []
         if problems and problems != [(MANIFEST, "missing")]:
             artifact.quarantine("; ".join(f"{file}: {reason}" for file, reason in problems))
 
@@ -142,10 +151,14 @@ class Output:
         self.events({"event": "line", "text": text})
 
     def save_checkpoint(self, step: int, write: Callable[[Path], None]) -> None:
-        """Let `write` fill an empty folder and keep it as the resume point; older ones go once this one is whole."""
+        """Let `write` fill an empty folder and keep it as the resume point; older ones go once this one is whole.
+
+        May run in another thread, one at a time.
+        """
         folder = self._scratch.folder()
         write(folder)
-        curves = [{"step": at, "values": values} for at, values in sorted(self._curves.items()) if at <= step]
+        known = self._curves.copy()
+        curves = [{"step": at, "values": values} for at, values in sorted(known.items()) if at <= step]
         self._checkpoints.save(step, folder, {"curves": curves})
         self._scratch.drop(folder)
 
@@ -192,8 +205,12 @@ class Output:
             )  # fmt: skip
             self._put_manifest(manifest)
         self._checkpoints.remove()
-        self._scratch.close()
+        self.close()
         return self.artifact
+
+    def close(self) -> None:
+        """Remove what was not committed."""
+        self._scratch.close()
 
     def _put_files(self) -> list[FileEntry]:
         """Every file of this artifact in the store, nothing else beside them."""
@@ -248,6 +265,10 @@ class Output:
 
     def _shard_key(self, number: int) -> str:
         return f"{self.artifact.key}/{_shard_name(number)}"
+
+
+def _silent(event: dict[str, Any]) -> None:
+    """Another process of the team tells."""
 
 
 def _shard_name(number: int) -> str:

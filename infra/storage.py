@@ -11,6 +11,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Protocol
 
+from pyarrow.fs import FileSystem
+
 from infra.errors import AlreadyExists, InputError, StoreError
 from infra.storage_folder import FolderBackend
 from infra.storage_s3 import connect_s3
@@ -55,6 +57,7 @@ class Backend(Protocol):
     def open_input(self, key: str) -> BufferedReader: ...
     def delete(self, key: str) -> None: ...
     def move(self, source: str, target: str) -> None: ...
+    def arrow(self, key: str) -> tuple[FileSystem, str]: ...
 
 
 class Storage:
@@ -170,6 +173,10 @@ class Storage:
         """Rename; `target` is replaced. On S3 a copy, then a delete: a kill in between leaves both."""
         with self._missing(source):
             self._backend.move(check_key(source), check_key(target))
+
+    def arrow(self, key: str) -> tuple[FileSystem, str]:
+        """pyarrow's file system for this store, and the path of `key` in it: for libraries that write by themselves."""
+        return self._backend.arrow(check_key(key))
 
     @contextmanager
     def _missing(self, key: str) -> Iterator[None]:

@@ -11,6 +11,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
+from pyarrow.fs import FileSystem, LocalFileSystem
+
 from infra.disk_errors import explained
 
 ABANDONED_AFTER_S = 24 * 3600
@@ -30,6 +32,9 @@ class FolderBackend:
 
     def local_path(self, key: str) -> Path | None:
         return self.root / key
+
+    def arrow(self, key: str) -> tuple[FileSystem, str]:
+        return LocalFileSystem(), str((self.root / key).absolute())
 
     def read(self, key: str) -> bytes:
         with self.open_input(key) as stream, explained(self.root / key):

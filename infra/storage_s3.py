@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+from pyarrow.fs import FileSystem, FSSpecHandler, PyFileSystem
 
 from infra.disk_errors import DISK_FULL, explained
 from infra.errors import RatchetError, ServiceError
@@ -80,6 +81,9 @@ class S3Backend:
 
     def local_path(self, key: str) -> Path | None:
         return None
+
+    def arrow(self, key: str) -> tuple[FileSystem, str]:
+        return PyFileSystem(FSSpecHandler(self._fs)), self._path(key)
 
     def read(self, key: str) -> bytes:
         with self._explained():

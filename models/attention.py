@@ -64,7 +64,7 @@ class PackedAttention:
                 f"tokens; expected (1, {sum(self.lengths)})"
             )
         sizes = [length * count for length, count in self.runs]
-        parts = zip(*(tensor[0].split(sizes) for tensor in (query_BTHd, key_BTKd, value_BTKd)), strict=True)
+        parts = zip(*(tensor.squeeze(0).split(sizes) for tensor in (query_BTHd, key_BTKd, value_BTKd)), strict=True)
         attended = [
             causal_attention(*(tensor.unflatten(0, (count, length)) for tensor in part)).flatten(0, 1)
             for part, (length, count) in zip(parts, self.runs, strict=True)

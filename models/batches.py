@@ -4,9 +4,8 @@ Every epoch visits all examples once in its own order; a batch may reach over in
 saved to resume.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import count
 from typing import Protocol
 
 import torch
@@ -42,28 +41,22 @@ class ExampleBatches:
         return visited(range(start, min(start + self.batch_size, self.visits)), self.examples, self.seed)
 
 
-class TokenBatches:
-    """As many whole examples a step as fit into a number of tokens, at least one."""
+@dataclass(frozen=True)
+class BatchRamp:
+    """How many tokens a step may have, by the tokens that were trained before it (paper, section 2.4: three sizes)."""
 
-    def __init__(self, lengths: Sequence[int], tokens: int, seed: int, *, steps: int) -> None:
-        _check("examples", len(lengths))
-        _check("tokens", tokens)
-        self.examples = len(lengths)
-        self.seed = seed
-        self.steps = steps
-        self._starts = [0]
-        room = tokens
-        for visit in count():
-            length = lengths[visited(range(visit, visit + 1), self.examples, seed)[0]]
-            if length > room and visit > self._starts[-1]:
-                self._starts.append(visit)
-                room = tokens
-            if len(self._starts) > steps:
-                break
-            room -= length
+    sizes: tuple[tuple[int, int], ...]
+    """(tokens trained before, tokens of a step), rising from 0 tokens before."""
 
-    def batch(self, step: int) -> list[int]:
-        return visited(range(self._starts[step], self._starts[step + 1]), self.examples, self.seed)
+    def __post_init__(self) -> None:
+        starts = [start for start, _ in self.sizes]
+        if not starts or starts[0] != 0 or starts != sorted(set(starts)):
+            raise ValueError(f"the batch sizes begin at {starts} tokens; expected 0 and then rising numbers")
+        for _, size in self.sizes:
+            _check("tokens", size)
+
+    def tokens(self, trained: int) -> int:
+        return next(size for start, size in reversed(self.sizes) if start <= trained)
 
 
 def visited(visits: range, examples: int, seed: int) -> list[int]:

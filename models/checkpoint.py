@@ -40,12 +40,19 @@ def load_model(folder: str | Path) -> tuple[Decoder, Tokenizer]:
 
     Raises FileNotFoundError or ValueError, as `check_folder` does, before any weight is read.
     """
+    model, tokenizer = open_empty(folder)
+    return load_weights(Path(folder), model.config).eval(), tokenizer
+
+
+def open_empty(folder: str | Path) -> tuple[Decoder, Tokenizer]:
+    """As `load_model`, with the weights still on torch's meta device: for a model that several processes will share."""
     folder = Path(folder)
     config = load_config(folder)
     check_weights(folder, config)
     tokenizer = Tokenizer.load(folder)
     check_tokenizer(tokenizer, config, folder)
-    return load_weights(folder, config).eval(), tokenizer
+    with torch.device("meta"):
+        return Decoder(config).eval(), tokenizer
 
 
 def load_weights(folder: Path, config: ModelConfig) -> Decoder:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from models.attention import Attend, CausalAttention, PackedAttention
 from models.config import ModelConfig, RopeScaling
+from models.fused import rms_norm, rotate_all, swiglu, trains_on_cpu
 
 __all__ = ["Attend", "CausalAttention", "Decoder", "PackedAttention", "init_model"]
 
@@ -61,6 +62,8 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, hidden_BTD: Tensor) -> Tensor:
+        if trains_on_cpu(hidden_BTD):
+            return rms_norm(hidden_BTD, self.weight, self.eps)
         return F.rms_norm(hidden_BTD, self.weight.shape, self.weight, self.eps)
 
 
@@ -82,7 +85,7 @@ class SwiGLUMLP(nn.Module):
         self.down_proj = Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, hidden_BTD: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(hidden_BTD)) * self.up_proj(hidden_BTD))
+        return self.down_proj(swiglu(self.gate_proj(hidden_BTD), self.up_proj(hidden_BTD)))
 
 
 class SelfAttention(nn.Module):
@@ -211,8 +214,7 @@ def rotate(heads_BTHd: Tensor, rotation: Rotation) -> Tensor:
     """Rotate the first R dimensions of each head and leave the rest."""
     cosine, sine = rotation
     turning, passing = heads_BTHd.tensor_split([cosine.shape[-1]], dim=-1)
-    first, second = turning.chunk(2, dim=-1)
-    turned = turning * cosine + torch.cat((-second, first), dim=-1) * sine
+    turned = rotate_all(turning, cosine, sine)
     return turned if passing.shape[-1] == 0 else torch.cat((turned, passing), dim=-1)
 
 

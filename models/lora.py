@@ -1,9 +1,11 @@
-"""Low-rank adaptation (Hu et al., 2021): train a small addition to each linear layer of the trunk, merge it at the end.
+"""Low-rank adaptation: train a small addition to each linear layer of the trunk, merge it at the end.
 
-    y = W x + (alpha / rank) * up (down x)        W frozen, down random, up zero at first
+    V = W + (alpha / rank) * up down             W frozen, down random, up zero at first
+    y = V x                                      LoRA (Hu et al., 2021)
+    y = magnitude * V x / |V|                    DoRA (Liu et al., 2024); |V|: lengths of rows, magnitude: |W| at first
 
-On a CPU the gradient of W is a third of a step's arithmetic, and its moments most of the optimizer's; neither exists
-here.
+|V| has no gradient, as in DoRA's section 4.3. On a CPU the gradient of W is a third of a step's arithmetic, and its
+moments most of the optimizer's; neither exists here.
 """
 
 import math
@@ -19,7 +21,9 @@ Layer = TypeVar("Layer", bound=nn.Module)
 
 
 class LoRALinear(nn.Module):
-    def __init__(self, base: nn.Linear, rank: int, alpha: float, generator: torch.Generator) -> None:
+    def __init__(
+        self, base: nn.Linear, rank: int, alpha: float, generator: torch.Generator, magnitudes: bool = False
+    ) -> None:
         super().__init__()
         self.base = base
         self.scale = alpha / rank
@@ -27,23 +31,35 @@ class LoRALinear(nn.Module):
         down = torch.randn(rank, base.in_features, generator=generator) / math.sqrt(base.in_features)
         self.down = nn.Parameter(down.to(weight))
         self.up = nn.Parameter(weight.new_zeros(base.out_features, rank))
+        self.magnitude = nn.Parameter(_lengths(weight)) if magnitudes else None
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return self.base(hidden) + F.linear(F.linear(hidden, self.down), self.up * self.scale)
+        result = self.base(hidden) + F.linear(F.linear(hidden, self.down), self.up * self.scale)
+        if self.magnitude is None:
+            return result
+        return result * (self.magnitude / _lengths(self.base.weight + self.scale * (self.up @ self.down)))
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
         """The base layer with the addition in its weight."""
         self.base.weight += self.scale * (self.up @ self.down)
+        if self.magnitude is not None:
+            self.base.weight *= (self.magnitude / _lengths(self.base.weight))[:, None]
         return self.base
 
 
-def add_lora(model: Decoder, rank: int, alpha: float, seed: int) -> None:
-    """Freeze the model and give every linear layer of its trunk a trainable addition that is zero at first."""
+def _lengths(weight: Tensor) -> Tensor:
+    """Of each row, without gradient."""
+    return weight.detach().norm(dim=1)
+
+
+def add_lora(model: Decoder, rank: int, alpha: float, seed: int, magnitudes: bool = False) -> None:
+    """Freeze the model and give every linear layer of its trunk a trainable addition that is zero at first; with
+    `magnitudes` it is DoRA's."""
     model.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     for parent, name, layer in _children(model, nn.Linear):
-        setattr(parent, name, LoRALinear(layer, rank, alpha, generator))
+        setattr(parent, name, LoRALinear(layer, rank, alpha, generator, magnitudes))
 
 
 def merge_lora(model: Decoder) -> None:

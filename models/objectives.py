@@ -13,15 +13,29 @@ from typing import Literal, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from models.attention import PackedAttention
+from models.config import ModelConfig
 from models.decoder import Decoder
+from models.flex_attention import FlexAttention
+from models.flops import Work, document_work, preference_work
 from models.losses import Distance, dpo_loss, regression_loss, rpo_loss, sft_loss, token_logprobs
 from models.packing import Document, PackedRow, Pair, Rated, pack_documents, pack_pairs, pack_rated
+from models.te.layers import TETrunk
 
 Example = TypeVar("Example", contravariant=True)
 LossAndMetrics = tuple[Tensor, dict[str, Tensor]]
 
 
 class Objective(Protocol[Example]):
+    @property
+    def config(self) -> ModelConfig:
+        """The decoder's shape."""
+        ...
+
+    def work(self, example: Example, /) -> Work:
+        """What the example gives the model to do, for its arithmetic (`models.flops`)."""
+        ...
+
     def length(self, example: Example, /) -> int:
         """Tokens that the example takes in a packed row."""
         ...
@@ -38,8 +52,13 @@ class Objective(Protocol[Example]):
 class NextToken:
     """SFT and pretraining: the mean over all trained tokens of the global batch."""
 
-    def __init__(self, model: Decoder) -> None:
-        self.model = model
+    def __init__(self, model: Decoder, z_loss: float = 0.0, multiple: int = 1) -> None:
+        """Rows are filled up to a `multiple` of tokens, here and below."""
+        self.model, self.z_loss, self.multiple = model, z_loss, multiple
+        self.config = model.config
+
+    def work(self, document: Document, /) -> Work:
+        return document_work([len(document.inputs)], len(document.trained))
 
     def length(self, document: Document, /) -> int:
         return len(document.inputs)
@@ -49,9 +68,10 @@ class NextToken:
 
     def loss(self, documents: Sequence[Document], total_weight: float, /) -> LossAndMetrics:
         row = pack_documents(documents)
-        hidden_ND = read_hidden(self.model, row)
+        hidden_ND = read_hidden(self.model, row, self.multiple)
         targets_N = row.targets_N.to(hidden_ND.device)
-        return sft_loss(hidden_ND, self.model.unembedding_VD, targets_N, total_tokens=total_weight)
+        unembedding_VD = self.model.unembedding_VD
+        return sft_loss(hidden_ND, unembedding_VD, targets_N, total_tokens=total_weight, z_loss=self.z_loss)
 
 
 @dataclass(frozen=True)
@@ -73,9 +93,13 @@ class PreferenceSettings:
 class Preference:
     """DPO or RPO with the weighted SFT term, averaged over the global batch's pairs."""
 
-    def __init__(self, model: Decoder, settings: PreferenceSettings) -> None:
-        self.model = model
-        self.settings = settings
+    def __init__(self, model: Decoder, settings: PreferenceSettings, multiple: int = 1) -> None:
+        self.model, self.settings, self.multiple = model, settings, multiple
+        self.config = model.config
+
+    def work(self, pair: Pair, /) -> Work:
+        predicted = len(pair.chosen.trained) + len(pair.rejected.trained)
+        return preference_work(pair.prefix, len(pair.chosen.inputs), pair.length, predicted)
 
     def length(self, pair: Pair, /) -> int:
         return pair.length
@@ -84,7 +108,7 @@ class Preference:
         return 1.0
 
     def loss(self, pairs: Sequence[Pair], total_weight: float, /) -> LossAndMetrics:
-        chosen_P, rejected_P = pair_logprobs(self.model, pairs)
+        chosen_P, rejected_P = pair_logprobs(self.model, pairs, self.multiple)
         reference = [(pair.reference_chosen, pair.reference_rejected) for pair in pairs]
         rewards = [(pair.chosen_reward, pair.rejected_reward) for pair in pairs]
         reference_2P, rewards_2P = (torch.tensor(values).to(chosen_P).T for values in (reference, rewards))
@@ -108,8 +132,12 @@ class AttributeModel(Protocol):
 class Regression:
     """Five attributes at the end of a response: the mean squared error over the global batch's labels."""
 
-    def __init__(self, model: AttributeModel) -> None:
-        self.model = model
+    def __init__(self, model: AttributeModel, multiple: int = 1) -> None:
+        self.model, self.multiple = model, multiple
+        self.config = model.decoder.config
+
+    def work(self, rated: Rated, /) -> Work:
+        return document_work([len(rated.token_ids)], 0)
 
     def length(self, rated: Rated, /) -> int:
         return len(rated.token_ids)
@@ -118,22 +146,24 @@ class Regression:
         return float(sum(label == label for label in rated.labels))
 
     def loss(self, rated: Sequence[Rated], total_weight: float, /) -> LossAndMetrics:
-        predicted_NA = self.model.attributes(read_hidden(self.model.decoder, pack_rated(rated)))
+        predicted_NA = self.model.attributes(read_hidden(self.model.decoder, pack_rated(rated), self.multiple))
         labels_NA = torch.tensor([example.labels for example in rated]).to(predicted_NA)
         return regression_loss(predicted_NA, labels_NA, total_labels=total_weight)
 
 
-def pair_logprobs(model: Decoder, pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
+def pair_logprobs(model: Decoder, pairs: Sequence[Pair], multiple: int = 1) -> tuple[Tensor, Tensor]:
     """Summed log-probabilities of chosen and rejected responses, [P] each."""
     row = pack_pairs(pairs)
-    hidden_ND = read_hidden(model, row)
+    hidden_ND = read_hidden(model, row, multiple)
     logprobs_N = token_logprobs(hidden_ND, model.unembedding_VD, row.targets_N.to(hidden_ND.device))
     sums = torch.stack([sequence.sum() for sequence in logprobs_N.split(row.counts)])
     return sums[0::2], sums[1::2]
 
 
-def read_hidden(model: Decoder, row: PackedRow) -> Tensor:
+def read_hidden(model: Decoder, row: PackedRow, multiple: int = 1) -> Tensor:
     """Hidden states of a packed row where it asks for them, [N, D]."""
-    device = model.unembedding_VD.device
-    hidden_1TD = model.hidden(row.token_ids_1T.to(device), row.positions_1T.to(device), row.attend)
+    row, device = row.filled(multiple), model.unembedding_VD.device
+    own_kernel = isinstance(model.model, TETrunk) and isinstance(row.attend, PackedAttention)
+    attend = FlexAttention(row.shapes, device) if device.type == "cuda" and not own_kernel else row.attend
+    hidden_1TD = model.hidden(row.token_ids_1T.to(device), row.positions_1T.to(device), attend)
     return hidden_1TD[0].index_select(0, row.sources_N.to(device))

@@ -12,8 +12,9 @@ T = tokens of a row, N = trained tokens of a row, H = query heads, K = key/value
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from heapq import heapreplace
 from itertools import accumulate, takewhile
 
 import torch
@@ -41,6 +42,34 @@ def pack(lengths: Sequence[int], budget: int) -> list[list[int]]:
         else:
             bins[fitting].append(index)
             room[fitting] -= lengths[index]
+    return bins
+
+
+def share_out(lengths: Sequence[int], budget: int, ranks: int) -> list[list[list[int]]]:
+    """Rounds of one bin of at most `budget` for each rank, with nearly the same number of tokens in all of them.
+
+    Every rank takes part in every round, since they exchange weights and gradients; where there are fewer items than
+    ranks, some bins are empty. One rank gets the bins of `pack`.
+    """
+    bins = pack(lengths, budget)
+    if ranks == 1:
+        return [[members] for members in bins]
+    count = -(-len(bins) // ranks) * ranks
+    while (spread := _spread(lengths, budget, count)) is None:
+        count += ranks
+    return [spread[start : start + ranks] for start in range(0, count, ranks)]
+
+
+def _spread(lengths: Sequence[int], budget: int, count: int) -> list[list[int]] | None:
+    """`count` bins, each item in the emptiest one, the longest first; None where a bin would overflow."""
+    bins: list[list[int]] = [[] for _ in range(count)]
+    heap = [(0, place) for place in range(count)]
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        filled, place = heap[0]
+        if filled and filled + lengths[index] > budget:
+            return None
+        bins[place].append(index)
+        heapreplace(heap, (filled + lengths[index], place))
     return bins
 
 
@@ -117,6 +146,30 @@ class PackedRow:
     """The trained token that each of them predicts; none for rated conversations."""
     counts: list[int]
     """Places read of each sequence; a pair's chosen one stands before its rejected one."""
+    shapes: list[tuple[int, int, int]]
+    """What stands in the row, one after another: tokens of the prefix, of prefix + first branch, and of all of it. A
+    document is all prefix."""
+
+    def filled(self, multiple: int) -> "PackedRow":
+        """The row with tokens at its end, which nothing else sees, up to a multiple of `multiple` tokens."""
+        added = -self.token_ids_1T.shape[1] % multiple
+        if not added:
+            return self
+        shapes = [*self.shapes, (added, added, added)]
+        return replace(
+            self,
+            token_ids_1T=F.pad(self.token_ids_1T, (0, added)),
+            positions_1T=torch.cat([self.positions_1T, torch.arange(added)[None]], dim=1),
+            attend=attention_over(shapes),
+            shapes=shapes,
+        )
+
+
+def attention_over(shapes: Sequence[tuple[int, int, int]]) -> Attend:
+    """Attention of a row that holds documents, or pairs."""
+    if all(prefix == length for prefix, _, length in shapes):
+        return PackedAttention([length for _, _, length in shapes])
+    return PairedAttention(shapes)
 
 
 def pack_documents(documents: Sequence[Document]) -> PackedRow:
@@ -130,6 +183,7 @@ def pack_documents(documents: Sequence[Document]) -> PackedRow:
         sources_N=torch.tensor([s + t - 1 for s, d in zip(starts, documents, strict=True) for t in d.trained]),
         targets_N=torch.tensor([document.token_ids[t] for document in documents for t in document.trained]),
         counts=[len(document.trained) for document in documents],
+        shapes=[(length, length, length) for length in lengths],
     )
 
 
@@ -143,6 +197,7 @@ def pack_rated(rated: Sequence[Rated]) -> PackedRow:
         sources_N=torch.tensor([end - 1 for end in accumulate(lengths)]),
         targets_N=torch.empty(0, dtype=torch.long),
         counts=[1] * len(rated),
+        shapes=[(length, length, length) for length in lengths],
     )
 
 
@@ -158,13 +213,15 @@ def pack_pairs(pairs: Sequence[Pair]) -> PackedRow:
         # Past the prefix, the rejected branch stands where the chosen one ends.
         sources += [start + p - 1 + (chosen - prefix if p > prefix else 0) for p in pair.rejected.trained]
     sequences = [sequence for pair in pairs for sequence in (pair.chosen, pair.rejected)]
+    shapes = [(p.prefix, len(p.chosen.inputs), p.length) for p in pairs]
     return PackedRow(
         token_ids_1T=torch.tensor([token_ids]),
         positions_1T=torch.tensor([positions]),
-        attend=PairedAttention([(p.prefix, len(p.chosen.inputs), p.length) for p in pairs]),
+        attend=PairedAttention(shapes),
         sources_N=torch.tensor(sources),
         targets_N=torch.tensor([sequence.token_ids[t] for sequence in sequences for t in sequence.trained]),
         counts=[len(sequence.trained) for sequence in sequences],
+        shapes=shapes,
     )
 
 

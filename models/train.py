@@ -1,14 +1,14 @@
-"""The trainer: one device, any objective, exact resume.
+"""The trainer: any objective, one process or many, exact resume.
 
     for each step:
         the plan names the step's examples: the global batch
-        they are packed into rows of at most `microbatch_tokens`
+        they are packed into rows of at most `microbatch_tokens`, and dealt out to the data-parallel processes
         each row adds its share of the batch's loss and gradient
         the gradient is clipped, AdamW moves the weights       (not where loss or gradient is NaN or Inf: counted)
 
 A checkpoint holds weights, optimizer moments, RNG and counters; the step alone fixes the data position, so training
 that was killed and resumed gives the same bytes as training that was not. Parallel plans and precision are applied to
-the model from outside.
+the model from outside (`models.parallel`).
 """
 
 import json
@@ -20,23 +20,30 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from models.batches import BatchPlan
+from models.flops import Work
 from models.objectives import Objective
-from models.optim import OptimizerSettings, make_optimizer
-from models.packing import pack
+from models.optim import MOMENTS, OptimizerSettings, make_optimizer
+from models.packing import share_out
+from models.parallel.workers import Workers
+from models.train_state import load_state, save_state, stored_shapes
 
 Example = TypeVar("Example")
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
 MOST_SKIPPED = 20
 """Steps that may be skipped one after another before training gives up."""
+SPIKE_WINDOW = 32
+"""Healthy steps whose losses a spike is measured against."""
+SPIKE_STEPS = 3
+"""Steps in a row whose loss must be a spike before training stops."""
+TOTALS = "totals.json"
 
 
 class Diverged(ValueError):
-    """Loss or gradient stayed NaN or Inf."""
+    """Loss or gradient stayed NaN or Inf, or the loss stayed far above what it was."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,10 @@ class StepReport:
     grad_norm: float
     """Before clipping."""
     tokens: int
+    work: Work
     seconds: float
+    waited: float
+    """Share of the seconds in which examples were fetched and packed."""
     skipped: bool
 
     def values(self) -> dict[str, float]:
@@ -60,6 +70,7 @@ class StepReport:
             "learning_rate": self.learning_rate,
             "grad_norm": self.grad_norm,
             "tokens_per_s": self.tokens / self.seconds,
+            "data_wait_share": self.waited,
             "skipped": float(self.skipped),
         }
 
@@ -75,6 +86,11 @@ class Totals:
     sums: dict[str, float] = field(default_factory=dict)
     """Sum over steps of each of the objective's metrics; steps with a NaN or Inf loss left out."""
     last: dict[str, float] = field(default_factory=dict)
+    best_loss: float = math.inf
+    """Lowest of any step."""
+    recent: list[float] = field(default_factory=list)
+    """Losses of the last healthy steps."""
+    spikes_in_a_row: int = 0
 
     def add(self, report: StepReport) -> None:
         self.step = report.step
@@ -84,6 +100,15 @@ class Totals:
         if not report.skipped:
             self.sums = {name: self.sums.get(name, 0.0) + value for name, value in report.metrics.items()}
             self.last = report.metrics
+            self.best_loss = min(self.best_loss, report.metrics["loss"])
+
+    def watch(self, loss: float, factor: float) -> None:
+        """Count a loss of more than `factor` times the largest of the last steps; any other takes its place there."""
+        if len(self.recent) == SPIKE_WINDOW and loss > factor * max(self.recent) > 0:
+            self.spikes_in_a_row += 1
+        else:
+            self.spikes_in_a_row = 0
+            self.recent = [*self.recent[1 - SPIKE_WINDOW :], loss]
 
     def means(self) -> dict[str, float]:
         return {name: total / (self.step - self.skipped) for name, total in self.sums.items()}
@@ -100,108 +125,159 @@ class Trainer(Generic[Example]):
         plan: BatchPlan,
         settings: OptimizerSettings,
         microbatch_tokens: int,
+        workers: Workers | None = None,
     ) -> None:
         self.model = model
+        self.workers = workers or Workers()
         self.objective = objective
         self.examples = examples
         self.plan = plan
         self.settings = settings
         self.microbatch_tokens = microbatch_tokens
-        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        # By the names of the state dict, which other kernels' modules share.
+        self.parameters = {name: p for name, p in model.state_dict(keep_vars=True).items() if p.requires_grad}
         self.optimizer = make_optimizer(self.parameters.values(), settings)
         self.totals = Totals()
 
     def run(self, on_microbatch: Callable[[float], None] = lambda done: None) -> Iterator[StepReport]:
         """Yield after every step until the plan ends. `on_microbatch` hears steps done, with the current one's share.
 
-        Raises Diverged when steps keep giving NaN or Inf.
+        Raises Diverged when steps keep giving NaN or Inf, or losses far above the ones before.
         """
         self.model.train()
         while self.totals.step < self.plan.steps:
             report = self._train_step(on_microbatch)
             self.totals.add(report)
-            if self.totals.skipped_in_a_row >= MOST_SKIPPED:
-                raise Diverged(
-                    f"loss or gradient was NaN or Inf in {MOST_SKIPPED} steps in a row, up to step {report.step}"
-                )
+            self._check_health(report)
             yield report
         self.model.eval()
+
+    def _check_health(self, report: StepReport) -> None:
+        if self.totals.skipped_in_a_row >= MOST_SKIPPED:
+            raise Diverged(
+                f"loss or gradient was NaN or Inf in {MOST_SKIPPED} steps in a row, up to step {report.step}"
+            )
+        factor = self.settings.spike_factor
+        if factor is None or report.skipped:
+            return
+        self.totals.watch(report.metrics["loss"], factor)
+        if self.totals.spikes_in_a_row >= SPIKE_STEPS:
+            raise Diverged(
+                f"the loss was above {factor:g} times the largest of {SPIKE_WINDOW} steps before ("
+                f"{max(self.totals.recent):g}) in {SPIKE_STEPS} steps in a row, up to step {report.step} with "
+                f"{report.metrics['loss']:g}"
+            )
 
     def _train_step(self, on_microbatch: Callable[[float], None]) -> StepReport:
         started = time.perf_counter()
         step = self.totals.step
         batch = [self.examples[index] for index in self.plan.batch(step)]
         self.optimizer.zero_grad(set_to_none=True)
-        metrics: dict[str, float] = {}
-        for share, part in accumulate(self.objective, batch, self.microbatch_tokens, backward=True):
-            metrics = {name: metrics.get(name, 0.0) + float(value) for name, value in part.items()}
+        run = Accumulation(self.objective, batch, self.microbatch_tokens, self.workers)
+        for share in run.backward():
             on_microbatch(step + share)
+        metrics = run.metrics()
         rate = self.settings.rate(step, self.plan.steps)
         limit = math.inf if self.settings.clip_norm is None else self.settings.clip_norm
-        grad_norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), limit))
+        grad_norm = self.workers.clip(self.parameters.values(), limit)
         healthy = math.isfinite(grad_norm) and math.isfinite(metrics["loss"])
         if healthy:
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             self.optimizer.step()
-        tokens = sum(map(self.objective.length, batch))
-        return StepReport(step + 1, metrics, rate, grad_norm, tokens, time.perf_counter() - started, not healthy)
+        seconds = time.perf_counter() - started
+        waited = (run.started - started) / seconds
+        return StepReport(step + 1, metrics, rate, grad_norm, run.tokens, run.work, seconds, waited, not healthy)
 
-    def save(self, folder: Path) -> None:
-        """Write everything that `restore` needs into an existing folder."""
-        weights = {name: parameter.detach() for name, parameter in self.parameters.items()}
-        save_file(weights | {"rng": torch.get_rng_state()}, folder / "weights.safetensors")
-        for moment in MOMENTS:
-            save_file(self._moments(moment), folder / f"{moment}.safetensors")
-        (folder / "totals.json").write_text(json.dumps(asdict(self.totals)))
+    def evaluate(self, examples: Sequence[Example]) -> float:
+        """The objective's loss over examples that it is not trained on."""
+        loss = evaluate(self.objective, examples, self.microbatch_tokens, self.workers)["loss"]
+        for module in self.model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()  # without a backward pass the gathered weights would stay, and grow stale
+        return loss
+
+    def save(self, folder: Path) -> Callable[[], None]:
+        """Copy now what `restore` needs and write it into an existing folder in the background; the result waits.
+
+        All processes call it; each writes its own part.
+        """
+        if self.workers.rank == 0:
+            (folder / TOTALS).write_text(json.dumps(asdict(self.totals)))
+        return save_state(self._tensors(self.totals.step > self.totals.skipped), folder)
 
     def restore(self, folder: Path) -> None:
-        """Go on from a folder that `save` wrote. Raises ValueError where it belongs to another model."""
-        weights = load_file(folder / "weights.safetensors")
-        rng = weights.pop("rng")
-        found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-        expected = {name: tuple(parameter.shape) for name, parameter in self.parameters.items()}
-        if found != expected:
-            differing = sorted(set(found.items()) ^ set(expected.items()))[:4]
-            raise ValueError(f"the checkpoint in {folder} is of another model: {differing} differ; remove it")
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(weights[name])
-        self.totals = Totals(**json.loads((folder / "totals.json").read_text()))
-        self._restore_moments({moment: load_file(folder / f"{moment}.safetensors") for moment in MOMENTS})
-        torch.set_rng_state(rng)
+        """Go on from a folder that `save` wrote, perhaps by other processes than these.
 
-    def _moments(self, moment: str) -> dict[str, Tensor]:
+        Raises ValueError where it belongs to another model.
+        """
+        totals = Totals(**json.loads((folder / TOTALS).read_text()))
+        updates = totals.step - totals.skipped
+        if updates:
+            self.optimizer.prepare(updates)
+        tensors, stored = self._tensors(updates > 0), stored_shapes(folder)
+        # What a loss does not use (the unembedding of a reward model) has no moments.
+        tensors = {name: t for name, t in tensors.items() if name in stored or name.startswith("weights.")}
+        load_state(tensors, folder)
+        self.totals = totals
+        torch.set_rng_state(tensors["rng"])
+
+    def _tensors(self, with_moments: bool) -> dict[str, Tensor]:
+        weights = {f"weights.{name}": parameter.detach() for name, parameter in self.parameters.items()}
         state = self.optimizer.state
-        return {name: state[parameter][moment] for name, parameter in self.parameters.items() if parameter in state}
+        moments = {
+            f"{moment}.{name}": state[parameter][moment]
+            for moment in MOMENTS
+            for name, parameter in self.parameters.items()
+            if with_moments and parameter in state
+        }
+        return weights | moments | {"rng": torch.get_rng_state()}
 
-    def _restore_moments(self, moments: dict[str, dict[str, Tensor]]) -> None:
-        updates = torch.tensor(float(self.totals.step - self.totals.skipped))
-        for name, parameter in self.parameters.items():
-            if name in moments[MOMENTS[0]]:
-                restored = {moment: moments[moment][name].to(parameter) for moment in MOMENTS}
-                self.optimizer.state[parameter] = {"step": updates.clone().to(parameter.device)} | restored
 
+class Accumulation(Generic[Example]):
+    """One global batch in packed microbatches; `started` and `tokens` are known at once."""
 
-def accumulate(
-    objective: Objective[Example], batch: Sequence[Example], microbatch_tokens: int, *, backward: bool
-) -> Iterator[tuple[float, dict[str, Tensor]]]:
-    """Run a global batch in packed microbatches; yields the share done and each one's metrics, which add up."""
-    lengths = [objective.length(example) for example in batch]
-    total_weight = sum(map(objective.weight, batch))
-    done = 0
-    for members in pack(lengths, microbatch_tokens):
-        loss, metrics = objective.loss([batch[index] for index in members], total_weight)
-        if backward:
+    def __init__(
+        self, objective: Objective[Example], batch: Sequence[Example], microbatch_tokens: int, workers: Workers
+    ) -> None:
+        self.objective, self.batch, self.workers = objective, batch, workers
+        self.lengths = [objective.length(example) for example in batch]
+        self.tokens = sum(self.lengths)
+        self.work = sum(map(objective.work, batch), Work(0, 0, 0))
+        self.total_weight = sum(map(objective.weight, batch))
+        rounds = share_out(self.lengths, microbatch_tokens, workers.plan.data_ranks)
+        self.rounds = [bins[workers.data_rank] for bins in rounds]
+        self.parts: dict[str, float] = {}
+        self.started = time.perf_counter()
+
+    def backward(self) -> Iterator[float]:
+        """Add the batch's gradient, microbatch by microbatch; yields the share done."""
+        for share, loss in self.losses():
             loss.backward()
-        done += sum(lengths[index] for index in members)
-        yield done / sum(lengths), metrics
+            yield share
+
+    def losses(self) -> Iterator[tuple[float, Tensor]]:
+        done = 0
+        for members in self.rounds:
+            # A process with nothing to do in a round still takes part in its exchanges, with an example of no weight.
+            examples = [self.batch[index] for index in members] or [self.batch[0]]
+            loss, metrics = self.objective.loss(examples, self.total_weight)
+            weight = float(bool(members))
+            self.parts = {name: self.parts.get(name, 0.0) + weight * float(value) for name, value in metrics.items()}
+            done += sum(self.lengths[index] for index in members)
+            yield min(1.0, done * self.workers.plan.data_ranks / self.tokens), loss if members else 0.0 * loss
+
+    def metrics(self) -> dict[str, float]:
+        """The objective's, over the global batch."""
+        return self.workers.sum(self.parts)
 
 
 @torch.no_grad()
-def evaluate(objective: Objective[Example], examples: Sequence[Example], microbatch_tokens: int) -> dict[str, float]:
+def evaluate(
+    objective: Objective[Example], examples: Sequence[Example], microbatch_tokens: int, workers: Workers | None = None
+) -> dict[str, float]:
     """The objective's metrics over all `examples`, without training on them."""
-    metrics: dict[str, float] = {}
-    for _, part in accumulate(objective, examples, microbatch_tokens, backward=False):
-        metrics = {name: metrics.get(name, 0.0) + float(value) for name, value in part.items()}
-    return metrics
+    run = Accumulation(objective, examples, microbatch_tokens, workers or Workers())
+    for _ in run.losses():
+        continue
+    return run.metrics()

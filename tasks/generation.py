@@ -47,18 +47,15 @@ def open_engine(model: Artifact, resources: Resources) -> Generator:
 
 
 _fleets: dict[str, "EngineFleet"] = {}
-"""The one that is open, by what it was opened with."""
+"""By what they were opened with; one of them is at work at a time."""
 
 
 def _open_fleet(model: Artifact, resources: Resources) -> "EngineFleet":
-    """A fleet takes much of a cluster: the last one goes before the next one comes."""
     from tasks.engines.actors import EngineFleet  # noqa: PLC0415 - Ray takes a second to import
 
     opened_with = (resources.engines, resources.batch_rows, resources.written_precision)
     key = repr((model, opened_with))
     if key not in _fleets:
-        for other in [*_fleets]:
-            _fleets.pop(other).close()
         _fleets[key] = EngineFleet(model, *opened_with)
     return _fleets[key]
 

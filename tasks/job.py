@@ -23,6 +23,7 @@ from infra.artifacts import Artifact
 from infra.errors import RatchetError
 from infra.output import Output
 from infra.storage import Storage
+from infra.team import Team
 from infra.version import code_version
 from infra.watchdog import start_watchdog
 from tasks.configs.base import StageConfig
@@ -81,23 +82,39 @@ def run_step(step: dict[str, Any], store: Storage, workspace: Path, tell: Callab
     if artifact.exists():
         tell({"event": "cached"})
         return
-    config = load_config(step["config"], step["settings"])
-    inputs = read_inputs(step["inputs"])
+    resources = load_config(step["config"], step["settings"]).resources
     tell({"event": "started", "device": device_name()})
     started = time.monotonic()
-    output = Output(artifact, store, tell, workspace)
-    outcome = importlib.import_module(config.module).run(config, output, **inputs)
-    output.commit(
-        outcome,
-        recipe=config.recipe(),
-        inputs=inputs,
-        version=config.version,
-        label=step["label"],
-        device=device_name(),
-        wall_s=time.monotonic() - started,
-        code_version=code_version(),
-    )
+    if artifact.kind == "checkpoint" and resources.training_workers > 1:
+        from tasks.workers import run_on_workers  # noqa: PLC0415 - Ray takes a second to import
+
+        run_on_workers(make_artifact, step, resources, store, workspace, tell)
+    else:
+        make_artifact(step, store, workspace, tell, Team())
     tell({"event": "made", "seconds": time.monotonic() - started})
+
+
+def make_artifact(
+    step: dict[str, Any], store: Storage, workspace: Path, tell: Callable[[dict[str, Any]], None], team: Team
+) -> None:
+    """Run the stage in this process, one of the team's, of whom the first commits what was made."""
+    started = time.monotonic()
+    config, inputs = load_config(step["config"], step["settings"]), read_inputs(step["inputs"])
+    output = Output(Artifact.model_validate(step["artifact"]), store, tell, workspace, team)
+    outcome = importlib.import_module(config.module).run(config, output, **inputs)
+    if team.leads:
+        output.commit(
+            outcome,
+            recipe=config.recipe(),
+            inputs=inputs,
+            version=config.version,
+            label=step["label"],
+            device=device_name(),
+            wall_s=time.monotonic() - started,
+            code_version=code_version(),
+        )
+    team.meet()
+    output.close()
 
 
 def device_name() -> str:

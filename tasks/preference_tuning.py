@@ -16,7 +16,11 @@ from models.objectives import Preference, PreferenceSettings
 from models.packing import Pair
 from models.tokenizer import Tokenizer
 from models.train import Trainer
+from tasks.best_weights import train_keeping_best
+from tasks.configs.search import one_value
 from tasks.configs.training import PreferenceTuningConfig
+from tasks.distribution import distribute
+from tasks.held_out import hold_out
 from tasks.preference_pairs import longest, read_pair, tokens_digest
 from tasks.reference_logprobs import read_reference
 from tasks.training import (
@@ -27,11 +31,9 @@ from tasks.training import (
     examples_of,
     keep_short,
     licences_of,
-    open_model,
+    open_trainee,
     optimizer_settings,
-    resume,
     token_limit,
-    train,
     write_model,
 )
 
@@ -43,24 +45,28 @@ def run(
 ) -> Outcome:
     """A checkpoint trained from `policy`. Raises EmptyDataset without usable pairs, InputError for a reference that
     another model, other pairs or another chat template made."""
-    model, tokenizer = open_model(policy, config.resources)
+    model, tokenizer = open_trainee(policy, config)
     rows = take_part(pairs.rows(), config.part, config.parts)
     known = read_reference(reference, policy, pairs, tokenizer)
-    kept, counts = read_pairs(rows, tokenizer, known, token_limit(config, model), config.objective == "rpo")
+    limit, needs_rewards = token_limit(config, model), config.objective == "rpo"
+    rows, held_out = hold_out(rows, prompt_of, config.validation_fraction, config.seed)
+    kept, counts = read_pairs(rows, tokenizer, known, limit, needs_rewards)
+    validation = read_pairs(held_out, tokenizer, known, limit, needs_rewards)[0] if held_out else []
     settings = preference_settings(config, kept)
     choose_weights(model, config)
+    workers = distribute(config, model, policy)
     trainer = Trainer(
         model,
-        Preference(model, settings),
+        Preference(model, settings, workers.row_multiple),
         kept,
         example_batches(config, kept),
         optimizer_settings(config),
         config.resources.microbatch_tokens,
+        workers,
     )
-    resume(trainer, output)
-    metrics = train(trainer, config.resources, output)
+    metrics = train_keeping_best(trainer, config, output, validation)
     merge_lora(model)
-    write_model(model, tokenizer, output, kept[0].chosen.token_ids)
+    write_model(model, tokenizer, output, kept[0].chosen.token_ids, workers)
     return Outcome(
         metrics=metrics | gap_metrics(settings, kept) | {"pairs": len(kept)},
         result={"objective": config.objective, "licences": licences_of(policy, rows)},
@@ -70,9 +76,13 @@ def run(
 
 def take_part(rows: Sequence[Row], part: int, parts: int) -> list[Row]:
     """The rows of every `parts`-th prompt, by the order of their ids: parts are disjoint in prompts and cover all."""
-    prompts = sorted({row["prompt_id"] or row["id"] for row in rows})
-    taken = set(prompts[part::parts])
-    return [row for row in rows if (row["prompt_id"] or row["id"]) in taken]
+    taken = set(sorted({*map(prompt_of, rows)})[part::parts])
+    return [row for row in rows if prompt_of(row) in taken]
+
+
+def prompt_of(row: Row) -> str:
+    """Identifies the prompt; a row without one is its own."""
+    return row["prompt_id"] or row["id"]
 
 
 def read_pairs(
@@ -110,10 +120,10 @@ def preference_settings(config: PreferenceTuningConfig, pairs: Sequence[Pair]) -
         eta = config.target_gap / gap
     return PreferenceSettings(
         objective=config.objective,
-        beta=config.beta,
+        beta=one_value("beta", config.beta),
         eta=1.0 if eta == "auto" else eta,
         distance=config.distance,
-        sft_weight=config.sft_weight,
+        sft_weight=one_value("sft_weight", config.sft_weight),
     )
 
 

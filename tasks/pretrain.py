@@ -4,26 +4,29 @@
                       └──────── trained ───────────┘
 
 Without a base a fresh decoder is trained with the tokenizer that is given: the main phase. With a base that
-checkpoint goes on, with its own schedule and data: the continued phase.
+checkpoint goes on, with its own schedule and data: the continued phase. Documents come as token shards, and are read
+by weights of their sources; what was taken of each is counted exactly.
 """
 
-from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from infra.artifacts import Artifact
-from infra.errors import InputError
+from infra.errors import EmptyDataset, InputError
 from infra.output import Outcome, Output
-from models.batches import TokenBatches
+from models.batches import BatchRamp
 from models.decoder import Decoder, init_model
+from models.mixture import MixedBatches, Mixture
 from models.objectives import NextToken
-from models.packing import Document
+from models.optim import OptimizerSettings
+from models.pieces import Pieces
 from models.tokenizer import Tokenizer
 from models.train import Trainer
 from tasks.configs.training import PretrainConfig
+from tasks.distribution import device_for, distribute
+from tasks.token_corpus import open_tokens
+from tasks.tokenize import end_id
 from tasks.training import (
-    device_for,
-    examples_of,
-    licences_of,
-    open_model,
+    open_trainee,
     optimizer_settings,
     resume,
     token_limit,
@@ -35,30 +38,37 @@ from tasks.training import (
 def run(
     config: PretrainConfig,
     output: Output,
-    texts: Artifact | tuple[Artifact, ...],
+    tokens: Artifact | tuple[Artifact, ...],
     tokenizer: Artifact,
     base: Artifact | None = None,
 ) -> Outcome:
-    """A checkpoint trained on TEXT rows. Raises EmptyDataset without a document, InputError where `base` was trained
-    with another tokenizer."""
+    """A checkpoint trained on TOKENS rows. Raises EmptyDataset without a document, InputError where tokens or `base`
+    belong to another tokenizer, or where the settings do not fit sources and base."""
     words = Tokenizer.load(tokenizer.folder())
+    parts = tokens if isinstance(tokens, tuple) else (tokens,)
+    settings = course(config, base)
     model = fresh_model(config, words) if base is None else continued_model(config, base, words)
-    rows = [row for part in (texts if isinstance(texts, tuple) else (texts,)) for row in part.iter_rows()]
-    tokens, counts = examples_of(rows, lambda row: closed(words, row["text"]), "documents")
-    pieces = [piece for document in tokens for piece in cut(document, token_limit(config, model))]
-    objective = NextToken(model)
-    plan = TokenBatches([*map(objective.length, pieces)], config.tokens_per_step, config.seed, steps=config.steps)
-    settings = optimizer_settings(config)
-    trainer = Trainer(model, objective, pieces, plan, settings, config.resources.microbatch_tokens)
+    pieces = Pieces(open_tokens(parts, words), token_limit(config, model))
+    plan = batches(config, pieces)
+    workers = distribute(config, model, base)
+    objective = NextToken(model, config.z_loss, workers.row_multiple)
+    trainer = Trainer(model, objective, pieces, plan, settings, config.resources.microbatch_tokens, workers)
     resume(trainer, output)
-    metrics = train(trainer, config.resources, output)
-    write_model(model, words, output, pieces[0].token_ids)
-    sizes = {
+    metrics = train(trainer, config, output)
+    write_model(model, words, output, pieces[0].token_ids, workers)
+    more = {
         "parameters": model.config.num_parameters,
-        "corpus_tokens": sum(map(len, tokens)),
-        "epochs": sum(len(plan.batch(step)) for step in range(plan.steps)) / len(pieces),
+        "corpus_tokens": int(pieces.shards.lengths.sum()),
+        "epochs": int(plan.visits[-1].sum()) / len(pieces),
+        "full_learning_rate": settings.learning_rate,
+        "final_learning_rate": settings.rate(plan.steps - 1, plan.steps),
     }
-    return Outcome(metrics=metrics | sizes, result={"licences": licences_of(base, rows)}, counts=counts)
+    documents = len(pieces.shards)
+    return Outcome(
+        metrics=metrics | more | uses(plan, pieces),
+        result={"licences": licences([*parts, *([] if base is None else [base])])},
+        counts={"in": documents, "kept": documents},
+    )
 
 
 def fresh_model(config: PretrainConfig, tokenizer: Tokenizer) -> Decoder:
@@ -70,7 +80,7 @@ def fresh_model(config: PretrainConfig, tokenizer: Tokenizer) -> Decoder:
 
 def continued_model(config: PretrainConfig, base: Artifact, tokenizer: Tokenizer) -> Decoder:
     """The base, provided that it reads the same tokens."""
-    model, own = open_model(base, config.resources)
+    model, own = open_trainee(base, config)
     if own.digest() != tokenizer.digest():
         raise InputError(
             f"{base.uri} has the tokenizer {own.digest()}, the documents come with {tokenizer.digest()}",
@@ -79,19 +89,81 @@ def continued_model(config: PretrainConfig, base: Artifact, tokenizer: Tokenizer
     return model
 
 
-def end_id(tokenizer: Tokenizer) -> int:
-    if tokenizer.eos_id is None:
-        raise InputError("the tokenizer has no end-of-text token, which ends every document", "give it an eos_token")
-    return tokenizer.eos_id
+def course(config: PretrainConfig, base: Artifact | None) -> OptimizerSettings:
+    """The optimizer's settings; its full learning rate may be the one that the base ended with."""
+    settings = optimizer_settings(config)
+    if config.learning_rate_from == "setting":
+        return settings
+    if base is None:
+        raise InputError(
+            "learning_rate_from is 'base' and there is no base to go on from",
+            "give a base, or set learning_rate_from=setting",
+        )
+    found = base.manifest().metrics.get("final_learning_rate")
+    if not found:
+        raise InputError(
+            f"learning_rate_from is 'base', and {base.uri}, made by {base.stage!r}, does not say with which learning "
+            "rate it ended",
+            "go on from a pretrained checkpoint of this version, or set learning_rate and learning_rate_from=setting",
+        )
+    return replace(settings, learning_rate=found)
 
 
-def closed(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Token ids of one whole document."""
-    return [*tokenizer.encode(text), end_id(tokenizer)]
+def batches(config: PretrainConfig, pieces: Pieces) -> MixedBatches:
+    """Which pieces each step reads."""
+    if not len(pieces):
+        raise EmptyDataset(
+            f"no documents to train on: {len(pieces.shards)} documents, none with two tokens", "give more rows"
+        )
+    ramp = BatchRamp(config.batch_sizes)
+    return MixedBatches(
+        pieces.lengths, pieces.source_of, mixtures(config, pieces), ramp, config.seed, steps=config.steps
+    )
 
 
-def cut(token_ids: Sequence[int], limit: int) -> Iterator[Document]:
-    """Pieces that read at most `limit` tokens; each begins with the token that ended the one before, so that all
-    tokens but the document's first are trained exactly once."""
-    for start in range(0, len(token_ids) - 1, limit):
-        yield Document.of(token_ids[start : start + limit + 1])
+def mixtures(config: PretrainConfig, pieces: Pieces) -> list[Mixture]:
+    """The weights of the sources, and from which step on. Raises InputError where they do not fit the documents."""
+    sources = pieces.shards.sources
+    sizes = {source: float(pieces.lengths[pieces.source_of == place].sum()) for place, source in enumerate(sources)}
+    check_sources(config, tuple(source for source, size in sizes.items() if size))
+    first = config.mixture or sizes
+    found = [Mixture(tuple(first.get(source, 0.0) for source in sources))]
+    if config.second_mixture:
+        weights = tuple(config.second_mixture.get(source, 0.0) for source in sources)
+        found.append(Mixture(weights, config.switch_step))
+    return found
+
+
+def check_sources(config: PretrainConfig, sources: tuple[str, ...]) -> None:
+    """Every weight has its source, and every source a weight in one of the mixtures."""
+    for name in ("mixture", "second_mixture"):
+        unknown = sorted(getattr(config, name).keys() - {*sources})
+        if unknown:
+            raise InputError(
+                f"{name} has weights for {unknown}; the documents are of the sources {[*sources]}",
+                f"name the documents' own sources in {name}, or give documents of these",
+            )
+    unread = sorted({*sources} - config.mixture.keys() - config.second_mixture.keys()) if config.mixture else []
+    if unread:
+        raise InputError(
+            f"mixture has no weight for {unread}, of which there are documents",
+            "give each source a weight, or leave its documents out",
+        )
+
+
+def uses(plan: MixedBatches, pieces: Pieces) -> dict[str, float]:
+    """Tokens taken of each source, and how often it was gone through."""
+    found = zip(pieces.shards.sources, plan.used(), strict=True)
+    return {
+        f"{what}/{source}": value
+        for source, use in found
+        for what, value in (("tokens", use.tokens), ("epochs", use.epochs))
+    }
+
+
+def licences(inputs: list[Artifact]) -> list[str]:
+    """Every licence of the documents and the base: a model's licence is derived from all of them."""
+    results = [artifact.manifest().result for artifact in inputs]
+    return sorted(
+        {licence for result in results for licence in result.get("licences") or [result.get("licence")] if licence}
+    )

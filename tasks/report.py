@@ -22,12 +22,14 @@ def run(
     models: tuple[Artifact, ...] = (),
     evaluations: tuple[Artifact, ...] = (),
     controls: tuple[Artifact, ...] = (),
+    searches: tuple[Artifact, ...] = (),
 ) -> Outcome:
     """report.html. `exams` are the generator's and the candidate's on the gate half, `baseline` the generator's on the
-    development half; the other tuples are in the order of the labels in `config`.
+    development half, `searches` the tables of phases whose settings were searched; the other tuples are in the order of
+    the labels in `config`.
 
     Raises InputError where labels and artifacts differ in number.
     """
-    turn = read_turn(config, Given(verdict, exams, baseline, data, models, evaluations, controls))
+    turn = read_turn(config, Given(verdict, exams, baseline, data, models, evaluations, controls, searches))
     output.write_text(PAGE, render(page_of(turn, output.fingerprint)))
     return Outcome(result={"verdict": turn.verdict.manifest.result["verdict"]})

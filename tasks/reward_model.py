@@ -5,28 +5,29 @@ as it is and fits the head in closed form on the features of the very code that 
 split into training and validation.
 """
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from infra.artifacts import Artifact
-from infra.errors import EmptyDataset
 from infra.output import Outcome, Output
 from models.lora import merge_lora
 from models.objectives import Regression
 from models.packing import Rated
+from models.parallel.gather import gathered_reward_model
+from models.parallel.workers import Workers
 from models.reward import RewardModel, RewardScorer, encode_conversation, load_reward_model, save_reward_model
 from models.ridge import PENALTIES, fit_ridge
 from models.tokenizer import Tokenizer
-from models.train import StepReport, Trainer, evaluate
+from models.train import Trainer
 from tasks.attribute_metrics import attribute_metrics
+from tasks.best_weights import train_keeping_best
 from tasks.configs.training import RewardModelConfig
+from tasks.distribution import distribute
+from tasks.held_out import hold_out
 from tasks.rows import ATTRIBUTES, canonical
 from tasks.training import (
     Dropped,
@@ -40,13 +41,10 @@ from tasks.training import (
     licences_of,
     open_model,
     optimizer_settings,
-    peak_memory_gib,
-    resume,
     token_limit,
-    train,
 )
+from tasks.training_speed import peak_memory_gib
 
-BEST_WEIGHTS = "best.safetensors"
 FEATURE_ROWS = 16
 """Conversations read between two progress reports."""
 
@@ -61,16 +59,23 @@ class Answer:
     rated: Rated
 
 
+def prompt_of(answer: Answer) -> str:
+    return answer.prompt
+
+
 def run(config: RewardModelConfig, output: Output, base: Artifact, attributes: Artifact) -> Outcome:
     """A reward model folder. Raises EmptyDataset without labelled rows of at least two prompts."""
     decoder, tokenizer = open_model(base, config.resources)
     model = RewardModel(decoder).to(decoder.unembedding_VD.device)
     rows = attributes.rows()
     answers, counts = read_answers(rows, tokenizer, token_limit(config, decoder))
-    training, validation = split_by_prompt(answers, config.validation_fraction, config.seed)
+    training, validation = hold_out(answers, prompt_of, config.validation_fraction, config.seed)
     fit = fit_head if config.mode == "ridge" else train_regression
-    metrics = fit(config, output, model, tokenizer, (training, validation))
+    metrics, workers = fit(config, output, model, tokenizer, (training, validation))
     merge_lora(decoder)
+    model = gathered_reward_model(model, workers)
+    if model is None:
+        return Outcome()  # another process tells
     predicted = torch.tensor(RewardScorer(model, tokenizer).score([answer.messages for answer in validation]))
     metrics |= attribute_metrics(predicted, labels_of(validation), [answer.prompt for answer in validation])
     write_reward_model(model, tokenizer, output, validation[0])
@@ -92,18 +97,6 @@ def read_answers(rows: Sequence[Row], tokenizer: Tokenizer, max_tokens: int) -> 
     return examples_of(rows, make, "labelled answers")
 
 
-def split_by_prompt(answers: Sequence[Answer], fraction: float, seed: int) -> tuple[list[Answer], list[Answer]]:
-    """Training and validation answers, in their order; all answers to a prompt are on one side."""
-    prompts = sorted({a.prompt for a in answers}, key=lambda p: hashlib.sha256(f"{seed}/{p}".encode()).digest())
-    held_out = set(prompts[: max(1, round(fraction * len(prompts)))])
-    if len(held_out) == len(prompts):
-        raise EmptyDataset(
-            f"the labelled answers have {len(prompts)} prompts, {len(held_out)} of them for validation",
-            "give answers to at least two prompts, or lower validation_fraction",
-        )
-    return [a for a in answers if a.prompt not in held_out], [a for a in answers if a.prompt in held_out]
-
-
 def labels_of(answers: Sequence[Answer]) -> Tensor:
     """[N, A], NaN where a label is missing."""
     return torch.tensor([answer.rated.labels for answer in answers])
@@ -115,7 +108,7 @@ def fit_head(
     model: RewardModel,
     tokenizer: Tokenizer,
     data: tuple[list[Answer], list[Answer]],
-) -> dict[str, float]:
+) -> tuple[dict[str, float], Workers]:
     """Set the head by ridge regression; metrics of the training rows, each predicted without its prompt."""
     training, _ = data
     features, scorer = [], RewardScorer(model, tokenizer)
@@ -131,7 +124,7 @@ def fit_head(
         model.head.bias.copy_(ridge.bias_A)
     left_out = attribute_metrics(ridge.left_out_NA, labels_of(training), prompts)
     used = {f"ridge_penalty_{name}": penalty for name, penalty in zip(ATTRIBUTES, ridge.penalties, strict=True)}
-    return {f"left_out_{name}": value for name, value in left_out.items()} | used
+    return {f"left_out_{name}": value for name, value in left_out.items()} | used, Workers()
 
 
 def train_regression(
@@ -140,53 +133,15 @@ def train_regression(
     model: RewardModel,
     tokenizer: Tokenizer,
     data: tuple[list[Answer], list[Answer]],
-) -> dict[str, float]:
+) -> tuple[dict[str, float], Workers]:
     """Train by mean squared error and leave the weights of the lowest validation loss in the model."""
     training, validation = ([answer.rated for answer in part] for part in data)
     choose_weights(model.decoder, config)
+    workers = distribute(config, model.decoder, None, [model.head])
     settings, microbatch = optimizer_settings(config), config.resources.microbatch_tokens
-    trainer = Trainer(model, Regression(model), training, example_batches(config, training), settings, microbatch)
-    every = config.evaluate_every or -(-len(training) // config.global_batch_size)
-    best = BestWeights(trainer, validation, every, output)
-    folder = resume(trainer, output)
-    if folder is not None:
-        best.restore(folder)
-    metrics = train(trainer, config.resources, output, best.on_step, best.save)
-    best.put_back()
-    return metrics | {"best_step": best.step, "best_validation_loss": best.loss}
-
-
-class BestWeights:
-    """The weights of the lowest validation loss so far, carried through resumes."""
-
-    def __init__(self, trainer: Trainer[Rated], validation: Sequence[Rated], every: int, output: Output) -> None:
-        self.trainer, self.validation, self.every, self.output = trainer, validation, every, output
-        self.loss, self.step = math.inf, 0
-        self.weights: dict[str, Tensor] = {}
-
-    def on_step(self, report: StepReport) -> None:
-        """Validate every so many steps, and after the last."""
-        if report.step % self.every and report.step != self.trainer.plan.steps:
-            return
-        loss = evaluate(self.trainer.objective, self.validation, self.trainer.microbatch_tokens)["loss"]
-        self.output.log_metrics(report.step, {"validation_loss": loss})
-        if loss < self.loss:
-            self.loss, self.step = loss, report.step
-            self.weights = {name: p.detach().clone() for name, p in self.trainer.parameters.items()}
-
-    def save(self, folder: Path) -> None:
-        numbers = torch.tensor([self.loss, self.step], dtype=torch.float64)
-        save_file(self.weights | {"best": numbers}, folder / BEST_WEIGHTS)
-
-    def restore(self, folder: Path) -> None:
-        self.weights = load_file(folder / BEST_WEIGHTS)
-        loss, step = self.weights.pop("best").tolist()
-        self.loss, self.step = loss, int(step)
-
-    @torch.no_grad()
-    def put_back(self) -> None:
-        for name, tensor in self.weights.items():
-            self.trainer.parameters[name].copy_(tensor)
+    objective, plan = Regression(model, workers.row_multiple), example_batches(config, training)
+    trainer = Trainer(model, objective, training, plan, settings, microbatch, workers)
+    return train_keeping_best(trainer, config, output, validation), workers
 
 
 def write_reward_model(model: RewardModel, tokenizer: Tokenizer, output: Output, probe: Answer) -> None:

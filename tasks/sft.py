@@ -7,6 +7,7 @@ One stage for code SFT, general SFT and the small controls; user turns are maske
 """
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 from infra.artifacts import Artifact
 from infra.output import Outcome, Output
@@ -16,7 +17,11 @@ from models.objectives import NextToken
 from models.packing import Document
 from models.tokenizer import Tokenizer
 from models.train import Trainer
+from tasks.best_weights import train_keeping_best
 from tasks.configs.training import SFTConfig
+from tasks.distribution import distribute
+from tasks.held_out import hold_out
+from tasks.rows import canonical
 from tasks.training import (
     Dropped,
     Row,
@@ -26,39 +31,46 @@ from tasks.training import (
     examples_of,
     keep_short,
     licences_of,
-    open_model,
+    open_trainee,
     optimizer_settings,
-    resume,
     token_limit,
-    train,
     write_model,
 )
 
 
 def run(config: SFTConfig, output: Output, base: Artifact, dialogues: Artifact) -> Outcome:
     """A checkpoint trained from `base` on dialogue rows. Raises EmptyDataset where no row can be trained on."""
-    model, tokenizer = open_model(base, config.resources)
+    model, tokenizer = open_trainee(base, config)
     rows = dialogues.rows()
-    documents, counts = read_documents(rows, tokenizer, token_limit(config, model))
+    limit = token_limit(config, model)
+    rows, held_out = hold_out(rows, first_words, config.validation_fraction, config.seed)
+    documents, counts = read_documents(rows, tokenizer, limit)
+    validation = read_documents(held_out, tokenizer, limit)[0] if held_out else []
     choose_weights(model, config)
+    workers = distribute(config, model, base)
     trainer = Trainer(
         model,
-        NextToken(model),
+        NextToken(model, config.z_loss, workers.row_multiple),
         documents,
         example_batches(config, documents),
         optimizer_settings(config),
         config.resources.microbatch_tokens,
+        workers,
     )
-    resume(trainer, output)
-    metrics = train(trainer, config.resources, output)
+    metrics = train_keeping_best(trainer, config, output, validation)
     merge_lora(model)
-    write_model(model, tokenizer, output, documents[0].token_ids)
+    write_model(model, tokenizer, output, documents[0].token_ids, workers)
     trained = sum(len(document.trained) for document in documents)
     return Outcome(
         metrics=metrics | {"examples": len(documents), "trained_tokens_per_epoch": trained},
         result={"licences": licences_of(base, rows)},
         counts=counts,
     )
+
+
+def first_words(row: Row) -> str:
+    """What is said before the assistant's first answer: rows that share it must not be on both sides."""
+    return canonical([*takewhile(lambda message: message["role"] != "assistant", row["messages"])])
 
 
 def read_documents(rows: Sequence[Row], tokenizer: Tokenizer, max_tokens: int) -> tuple[list[Document], dict[str, int]]:

@@ -4,9 +4,8 @@ Rows become examples with `examples_of`, which counts what it drops; `train` run
 `write_model` only lets a model out that reads back with the same logits.
 """
 
-import resource
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,22 +15,26 @@ from infra.artifacts import Artifact
 from infra.errors import EmptyDataset, InputError, StageFailed
 from infra.output import Output
 from models.batches import ExampleBatches
-from models.checkpoint import load_model, save_model
+from models.checkpoint import load_model, open_empty, save_model
 from models.decoder import Decoder
 from models.lora import add_lora
 from models.optim import OptimizerSettings
+from models.parallel.gather import gathered
+from models.parallel.workers import Workers
 from models.tokenizer import Tokenizer
 from models.train import Diverged, StepReport, Trainer
 from tasks.configs.base import Resources
+from tasks.configs.search import one_value
 from tasks.configs.training import AlignmentConfig, TrainingConfig
+from tasks.distribution import device_for
+from tasks.resume_points import BackgroundCheckpoints
+from tasks.training_speed import Speed, peak_memory_gib
 
 Row = Mapping[str, Any]
 Example = TypeVar("Example")
 
 CURVE_POINTS = 500
 """Most points of a training curve."""
-LARGEST_CHECKPOINT_SHARE = 0.05
-"""Of the training time that writing resume checkpoints may take."""
 PROBE_TOKENS = 64
 LOGIT_TOLERANCE = 1e-4
 
@@ -42,21 +45,28 @@ class Dropped(Exception):
 
 def open_model(checkpoint: Artifact, resources: Resources) -> tuple[Decoder, Tokenizer]:
     """A checkpoint on the device that the stage asks for. Raises InputError where there is no model."""
-    try:
+    device = device_for(resources)
+    with opening(checkpoint):
         model, tokenizer = load_model(checkpoint.folder())
+    return model.to(device), tokenizer
+
+
+def open_trainee(checkpoint: Artifact, config: TrainingConfig) -> tuple[Decoder, Tokenizer]:
+    """A checkpoint to train. Where processes share its weights, `distribute` lets each read its slices; low-rank
+    additions are made of whole weights."""
+    adapted = isinstance(config, AlignmentConfig) and config.trainable != "all"
+    if config.resources.training_workers == 1 or adapted:
+        return open_model(checkpoint, config.resources)
+    with opening(checkpoint):
+        return open_empty(checkpoint.folder())
+
+
+@contextmanager
+def opening(checkpoint: Artifact) -> Iterator[None]:
+    try:
+        yield
     except (FileNotFoundError, ValueError) as error:
         raise InputError(f"{checkpoint.uri} holds no model that can be opened: {error}", "give a checkpoint") from error
-    return model.to(device_for(resources)), tokenizer
-
-
-def device_for(resources: Resources) -> torch.device:
-    if not resources.gpus:
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise InputError(
-            f"the stage asks for {resources.gpus} GPUs and torch sees none", "set its resources.gpus to 0, or add one"
-        )
-    return torch.device("cuda")
 
 
 def examples_of(rows: Iterable[Row], make: Callable[[Row], Example], what: str) -> tuple[list[Example], dict[str, int]]:
@@ -99,13 +109,13 @@ def token_limit(config: TrainingConfig, model: Decoder) -> int:
 
 def choose_weights(model: Decoder, config: AlignmentConfig) -> None:
     """Leave all of the model's weights trainable, or freeze them beside low-rank additions; `merge_lora` undoes it."""
-    if config.trainable == "lora":
-        add_lora(model, config.lora_rank, config.lora_alpha, config.seed)
+    if config.trainable != "all":
+        add_lora(model, config.lora_rank, config.lora_alpha, config.seed, magnitudes=config.trainable == "dora")
 
 
 def optimizer_settings(config: TrainingConfig) -> OptimizerSettings:
     return OptimizerSettings(
-        learning_rate=config.learning_rate,
+        learning_rate=one_value("learning_rate", config.learning_rate),
         schedule=config.schedule,
         warmup_steps=config.warmup_steps,
         decay_fraction=config.decay_fraction,
@@ -114,6 +124,8 @@ def optimizer_settings(config: TrainingConfig) -> OptimizerSettings:
         beta1=config.adam_beta1,
         beta2=config.adam_beta2,
         clip_norm=config.clip_norm,
+        state_dtype=config.optimizer_dtype,
+        spike_factor=config.spike_factor,
     )
 
 
@@ -124,7 +136,7 @@ def example_batches(config: AlignmentConfig, examples: Sequence[Any]) -> Example
 
 def train(
     trainer: Trainer[Any],
-    resources: Resources,
+    config: TrainingConfig,
     output: Output,
     on_step: Callable[[StepReport], None] = lambda report: None,
     save: Callable[[Path], None] = lambda folder: None,
@@ -133,29 +145,28 @@ def train(
 
     `on_step` runs after every step; `save` may add files to a checkpoint. Raises StageFailed when training diverges.
     """
-    steps = trainer.plan.steps
-    stride = max(1, steps // CURVE_POINTS)
-    clock = CheckpointClock(resources.checkpoint_every_s)
-    started, tokens_before = time.monotonic(), trainer.totals.tokens
+    speed, steps = Speed(trainer, config), trainer.plan.steps
 
-    def speed() -> float:
-        return round((trainer.totals.tokens - tokens_before) / (time.monotonic() - started), 1)
+    def tell(done: float) -> None:
+        output.progress(done, steps, "steps", tokens_per_s=speed.tokens_per_s())
 
-    def write(folder: Path) -> None:
-        trainer.save(folder)
-        save(folder)
+    with BackgroundCheckpoints(trainer, output, save, config.resources.checkpoint_every_s) as checkpoints:
+        try:
+            for report in trainer.run(tell):
+                log_step(report, steps, speed, output)
+                on_step(report)
+                checkpoints.after(report.step)
+        except Diverged as error:
+            raise StageFailed(str(error), "lower the learning rate, or look at the data of these steps") from error
+    output.say(speed.summary())
+    return training_metrics(trainer) | speed.metrics()
 
-    try:
-        for report in trainer.run(lambda done: output.progress(done, steps, "steps", tokens_per_s=speed())):
-            if report.step % stride == 0 or report.step == steps:
-                output.log_metrics(report.step, report.values())
-            on_step(report)
-            if report.step < steps and clock.due():
-                clock.time(lambda step=report.step: output.save_checkpoint(step, write))
-    except Diverged as error:
-        raise StageFailed(str(error), "lower the learning rate, or look at the data of these steps") from error
-    output.say(f"{steps} steps, {trainer.totals.tokens} tokens, {speed()} tokens/s, {trainer.totals.skipped} skipped")
-    return training_metrics(trainer) | {"tokens_per_s": speed()}
+
+def log_step(report: StepReport, steps: int, speed: Speed, output: Output) -> None:
+    """A point of the curves, of which there are at most CURVE_POINTS."""
+    figures = speed.add(report)
+    if report.step % max(1, steps // CURVE_POINTS) == 0 or report.step == steps:
+        output.log_metrics(report.step, report.values() | figures)
 
 
 def resume(trainer: Trainer[Any], output: Output) -> Path | None:
@@ -169,24 +180,6 @@ def resume(trainer: Trainer[Any], output: Output) -> Path | None:
     return folder
 
 
-class CheckpointClock:
-    """Says when to write a checkpoint: after so many seconds, but never for a large share of the time."""
-
-    def __init__(self, every_s: float) -> None:
-        self.every_s = every_s
-        self._cost_s = 0.0
-        self._last = time.monotonic()
-
-    def due(self) -> bool:
-        return time.monotonic() - self._last >= max(self.every_s, self._cost_s / LARGEST_CHECKPOINT_SHARE)
-
-    def time(self, save: Callable[[], None]) -> None:
-        started = time.monotonic()
-        save()
-        self._last = time.monotonic()
-        self._cost_s = self._last - started
-
-
 def training_metrics(trainer: Trainer[Any]) -> dict[str, float]:
     """Means over the run and last values of the objective's metrics, with counters."""
     totals = trainer.totals
@@ -196,25 +189,22 @@ def training_metrics(trainer: Trainer[Any]) -> dict[str, float]:
     return means | last | counters | {"peak_memory_gib": peak_memory_gib()}
 
 
-def peak_memory_gib() -> float:
-    """Of the accelerator where there is one, else of this process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def write_model(model: Decoder, tokenizer: Tokenizer, output: Output, probe: Sequence[int]) -> None:
+def write_model(model: Decoder, tokenizer: Tokenizer, output: Output, probe: Sequence[int], workers: Workers) -> None:
     """Write a Hugging Face folder, after comparing the logits of what was written on the `probe` tokens.
 
-    Raises StageFailed where they differ.
+    Every process calls it, since each may hold a part of the weights; the first one writes. Raises StageFailed where
+    the logits differ.
     """
+    whole = gathered(model, workers)
+    if whole is None:
+        return
     folder = output.scratch_folder()
-    save_model(model, tokenizer, folder)
+    save_model(whole, tokenizer, folder)
     reloaded, _ = load_model(folder)
     with torch.no_grad():
         token_ids_1T = torch.tensor([list(probe)[:PROBE_TOKENS]])
         written = reloaded(token_ids_1T)
-        ours = model(token_ids_1T.to(model.unembedding_VD.device)).cpu()
+        ours = whole(token_ids_1T.to(whole.unembedding_VD.device)).cpu()
     check_same(ours, written, "logits")
     output.write_folder(folder)
 

@@ -18,7 +18,7 @@ from deployments.commands.options import (
     read_settings,
     workspace_option,
 )
-from deployments.planning import plan_run
+from deployments.planning import RunPlan, plan_run
 from deployments.readable import print_table
 from deployments.session import registry_server
 from deployments.terminal import clock
@@ -43,14 +43,20 @@ def plan(
     model (models:/…) and no MLflow server runs, one is started to ask it.
     """
     check_iterations(iterations)
-    wanted = read_plan(preset, config, changes, fresh)
-    settings = read_settings(workspace)
+    found = look_ahead(read_plan(preset, config, changes, fresh), read_settings(workspace), iterations)
+    show(found, as_json)
+
+
+def look_ahead(wanted: Plan, settings: Settings, iterations: int) -> RunPlan:
     with tracking(wanted, settings) as uri:
-        document = plan_run(wanted, settings, iterations, uri).as_document()
+        return plan_run(wanted, settings, iterations, uri)
+
+
+def show(found: RunPlan, as_json: bool) -> None:
     if as_json:
-        print_json(document)
+        print_json(found.as_document())
     else:
-        print_plan(output_console(), document)
+        print_plan(output_console(), found.as_document())
 
 
 def tracking(wanted: Plan, settings: Settings) -> Any:
@@ -70,7 +76,7 @@ def print_plan(console: Console, document: dict[str, Any]) -> None:
     for item in document["iterations"]:
         writer = item["generator"] or "not known yet"
         console.print(f"\niteration {item['number']}, written by {writer}", markup=False)
-        columns = ("job", "stage", "state", "GPUs", "tokens ≤", "last took")
+        columns = ("job", "stage", "state", "GPUs", "tokens ≤", "memory", "last took")
         print_table(console, columns, map(stage_cells, item["stages"]), numbers=columns[3:])
     console.print()
     for note in document["notes"]:
@@ -110,6 +116,14 @@ def memory(size: int | None, on_gpus: bool) -> str:
     return f"{size / 1e9:.1f} GB on each GPU" if on_gpus else f"{size / 1e9:.1f} GB"
 
 
+def stage_memory(found: dict[str, Any] | None) -> str:
+    """ "61.2 of 80.0 GB a GPU", or without GPUs "2.1 of 25.1 GB" """
+    if found is None:
+        return ""
+    text = f"{found['needed'] / 1e9:.1f} of {found['available'] / 1e9:.1f} GB" + (" a GPU" if found["on_gpus"] else "")
+    return text if found["fits"] else f"{text}: too much"
+
+
 def stage_cells(stage: dict[str, Any]) -> tuple[str, ...]:
     tokens, seconds = stage["tokens"], stage["last_wall_s"]
     return (
@@ -118,6 +132,7 @@ def stage_cells(stage: dict[str, Any]) -> tuple[str, ...]:
         stage["state"],
         str(stage["gpus"] or ""),
         "" if tokens is None else f"{tokens:,}",
+        stage_memory(stage["memory"]),
         "" if seconds is None else clock(seconds),
     )
 

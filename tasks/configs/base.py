@@ -4,6 +4,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from models.parallel.plan import ParallelPlan
+
 Precision = Literal["auto", "fp32", "bf16", "fp8"]
 Kind = Literal["dataset", "checkpoint", "evaluation", "verdict", "report"]
 
@@ -87,14 +89,28 @@ class Resources(Config):
     cpus: int = Field(default=0, ge=0)
     """CPU cores reserved for the job, which is also torch's thread count; 0 takes all cores of the node."""
     gpus: int = Field(default=0, ge=0)
-    """GPUs reserved for the job's driver."""
+    """GPUs of each node that the stage uses."""
     nodes: int = Field(default=1, ge=1)
+    workers: int = Field(default=0, ge=0, le=65536)
+    """Training processes, each with its share of `cpus`: 0 takes one for each GPU of all nodes, or one without GPUs."""
     tensor_parallel: int = Field(default=1, ge=1)
+    """Training processes that share every layer (its heads, its width, its tokens)."""
+    replicas: int = Field(default=1, ge=1)
+    """Whole copies of the weights among the training processes; within a copy they are sharded (hybrid FSDP)."""
+    recompute: Literal["none", "selective", "full"] = "none"
+    """Activations made again in the backward pass: none, those of the MLPs, or of whole layers."""
+    offload: bool = False
+    """Keep weights, gradients and optimizer state of training in the processor's memory, not the GPU's."""
+    kernels: Literal["torch", "te"] = "torch"
+    """Layers that training runs: torch's, or Transformer Engine's (NVIDIA GPUs; docs/transformer_engine.md)."""
+    fp8_scaling: Literal["current", "block"] = "current"
+    """How Transformer Engine scales FP8 where `precision` is fp8: one scale a tensor, or one a block."""
     batch_rows: int = Field(default=128, ge=1)
     """Rows that the generation engine holds at once."""
     engines: EngineResources = EngineResources()
     precision: Precision = "auto"
-    """Of weights that write or judge: auto is bf16 on a GPU and fp32 on a processor; fp8 is for engines.kind=vllm."""
+    """Of the arithmetic: auto is bf16 on a GPU and fp32 on a processor; fp8 needs engines.kind=vllm where a stage
+    writes or judges, kernels=te where it trains. Trained weights and their sums stay in fp32."""
     gpu_memory_gb: float = Field(default=80.0, gt=0)
     """Of one GPU, in 10^9 bytes: what `ratchet plan` counts with."""
     microbatch_tokens: int = Field(default=2048, ge=16)
@@ -105,10 +121,35 @@ class Resources(Config):
     """Used where the stage's generator is a hosted model."""
 
     @model_validator(mode="after")
-    def _only_vllm_has_fp8(self) -> "Resources":
-        if self.precision == "fp8" and not (self.engines.count and self.engines.kind == "vllm"):
-            raise ValueError("precision is fp8, which our own engine has not: set engines.count and engines.kind=vllm")
+    def _fp8_has_kernels(self) -> "Resources":
+        written_by_vllm = self.engines.count > 0 and self.engines.kind == "vllm"
+        if self.precision == "fp8" and self.kernels != "te" and not written_by_vllm:
+            raise ValueError(
+                "precision is fp8, which our own engine has not: set engines.count and engines.kind=vllm, or for "
+                "training kernels=te"
+            )
         return self
+
+    @property
+    def training_workers(self) -> int:
+        """What `workers` comes to."""
+        return self.workers or max(1, self.nodes * self.gpus)
+
+    @model_validator(mode="after")
+    def _workers_divide(self) -> "Resources":
+        shared = self.tensor_parallel * self.replicas
+        if self.training_workers % shared:
+            raise ValueError(
+                f"{self.training_workers} training processes cannot be split into replicas={self.replicas} of "
+                f"tensor_parallel={self.tensor_parallel}; expected a multiple of {shared}"
+            )
+        return self
+
+    @property
+    def parallel_plan(self) -> ParallelPlan:
+        """How the training processes share the work."""
+        shards = self.training_workers // (self.replicas * self.tensor_parallel)
+        return ParallelPlan(self.replicas, shards, self.tensor_parallel)
 
     @property
     def writes_on_gpus(self) -> bool:

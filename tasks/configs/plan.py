@@ -14,15 +14,19 @@ from tasks.configs.evaluation_set import EvaluationSetConfig
 from tasks.configs.gate import GateConfig
 from tasks.configs.judging import JudgingConfig, PreferencesConfig
 from tasks.configs.mix import DeduplicateConfig, MixConfig
+from tasks.configs.pretraining_data import TokenizeConfig, TrainTokenizerConfig
 from tasks.configs.prompts import PromptsConfig, TopicsConfig
 from tasks.configs.responses import ResponsesConfig
+from tasks.configs.search import check_searches
 from tasks.configs.training import (
     PreferenceTuningConfig,
     PretrainConfig,
     ReferenceLogprobsConfig,
     RewardModelConfig,
     SFTConfig,
+    TrainingConfig,
 )
+from tasks.configs.tune import TuneConfig
 from tasks.configs.world import (
     DocumentsConfig,
     HumanRowsConfig,
@@ -45,7 +49,9 @@ class PretrainingPlan(Config):
 
     documents: DocumentsConfig
     continued_documents: DocumentsConfig
-    tokenizer: TokenizerConfig
+    tokenizer: TokenizerConfig | TrainTokenizerConfig
+    """Whole words of the procedural world, or SentencePiece's pieces of any documents."""
+    tokenize: TokenizeConfig = TokenizeConfig()
     human_rows: HumanRowsConfig
     main: PretrainConfig
     continued: PretrainConfig
@@ -99,6 +105,8 @@ class Plan(Config):
     preference_tuning: tuple[PreferenceTuningConfig, ...]
     """In order: each turn starts from, and is anchored to, the checkpoint before it."""
 
+    tune: TuneConfig = TuneConfig()
+    """How a phase whose learning rate, beta or SFT weight is a range chooses among them."""
     dev_exam: EvaluateConfig
     gate_exam: EvaluateConfig
     gate: GateConfig
@@ -115,6 +123,26 @@ class Plan(Config):
         ):
             raise ValueError("code_instruct, code_mix and code_sft go together: give all three or none")
         return self
+
+    @model_validator(mode="after")
+    def _searches_what_it_examines(self) -> "Plan":
+        check_searches(self._trainings(), self.dev_exam.half)
+        return self
+
+    def _trainings(self) -> dict[str, TrainingConfig]:
+        """Every training of the plan by its field."""
+        found: dict[str, TrainingConfig | None] = {
+            "reward_model": self.reward_model,
+            "code_sft": self.code_sft,
+            "general_sft": self.general_sft,
+            **{f"preference_tuning.{place}": turn for place, turn in enumerate(self.preference_tuning)},
+        }
+        if self.pretraining is not None:
+            parts = ("main", "continued", "teacher_sft")
+            found |= {f"pretraining.{part}": getattr(self.pretraining, part) for part in parts}
+        if self.controls is not None:
+            found["controls.sft"] = self.controls.sft
+        return {name: config for name, config in found.items() if config is not None}
 
     def attributes_need_generator(self) -> bool:
         """Whether a model answers the questions whose answers are then damaged."""

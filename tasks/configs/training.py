@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from models.config import Family, ModelConfig
 from tasks.configs.base import Config, Kind, StageConfig
+from tasks.configs.pretraining_data import RampStep
+from tasks.configs.search import NotNegative, Positive
 
 
 class TrainingConfig(StageConfig):
@@ -13,7 +15,8 @@ class TrainingConfig(StageConfig):
 
     kind: ClassVar[Kind] = "checkpoint"
 
-    learning_rate: float = Field(default=1e-5, gt=0)
+    learning_rate: Positive = 1e-5
+    """A number, or a range to search (tasks/configs/search.py)."""
     schedule: Literal["constant", "cosine", "wsd", "decay"] = "constant"
     """After warm-up: the full rate; half a cosine down; the full rate, then straight down; or exponentially down."""
     warmup_steps: int = Field(default=0, ge=0)
@@ -27,6 +30,10 @@ class TrainingConfig(StageConfig):
     adam_beta2: float = Field(default=0.95, ge=0, lt=1)
     clip_norm: float = Field(default=1.0, gt=0)
     """Largest global gradient norm."""
+    optimizer_dtype: Literal["fp32", "bf16"] = "fp32"
+    """Of AdamW's two moments; bf16 halves them, for adam_beta2 up to about 0.98."""
+    spike_factor: float | None = Field(default=4.0, gt=1)
+    """Losses above this many times the largest of 32 steps before, three in a row, stop the stage; null never does."""
     max_tokens: int = Field(default=2048, ge=2)
     """Longer examples are dropped and counted (pretraining cuts them into pieces); a pair counts its tokens once."""
 
@@ -39,8 +46,14 @@ class AlignmentConfig(TrainingConfig):
     """Train for this many steps instead of `epochs`; data comes round again, freshly shuffled."""
     global_batch_size: int = Field(default=8, ge=1)
     """Examples of one optimizer step, however they are split into microbatches."""
-    trainable: Literal["all", "lora"] = "all"
-    """All weights, or low-rank additions to the linear layers, which the written model holds merged."""
+    validation_fraction: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the prompts kept from training; the stage's result is then the weights of their lowest loss, not the
+    last. 0 keeps none."""
+    evaluate_every: int = Field(default=0, ge=0)
+    """Steps between validations; 0 validates after each epoch."""
+    trainable: Literal["all", "lora", "dora"] = "all"
+    """All weights, or low-rank additions to the linear layers ("dora": and each output's magnitude), which the written
+    model holds merged."""
     lora_rank: int = Field(default=16, ge=1)
     lora_alpha: float = Field(default=16.0, gt=0)
     """The additions are scaled by lora_alpha / lora_rank."""
@@ -51,6 +64,9 @@ class SFTConfig(AlignmentConfig):
 
     stage: ClassVar[str] = "sft"
     module: ClassVar[str] = "tasks.sft"
+
+    z_loss: float = Field(default=0.0, ge=0)
+    """Weight of the squared logsumexp of each trained token's logits, which keeps them from drifting."""
 
 
 class ReferenceLogprobsConfig(StageConfig):
@@ -70,14 +86,15 @@ class PreferenceTuningConfig(AlignmentConfig):
     module: ClassVar[str] = "tasks.preference_tuning"
 
     objective: Literal["dpo", "rpo"] = "rpo"
-    beta: float = Field(default=0.1, gt=0)
+    beta: Positive = 0.1
+    """A number, or a range to search."""
     eta: float | Literal["auto"] = 1.0
     """RPO: scales reward gaps; "auto" makes the median |eta * gap| equal `target_gap`."""
     target_gap: float = Field(default=2.0, gt=0)
     distance: Literal["backward_kl", "forward_kl", "squared"] = "backward_kl"
     """RPO: the paper's backward KL, or NeMo-Aligner's rpo_fwd_kl and rpo_sq."""
-    sft_weight: float = Field(default=1e-5, ge=0)
-    """Weight of minus the chosen response's summed log-probability, averaged over pairs."""
+    sft_weight: NotNegative = 1e-5
+    """Weight of minus the chosen response's summed log-probability, averaged over pairs: a number, or a range."""
     part: int = Field(default=0, ge=0)
     parts: int = Field(default=1, ge=1)
     """Prompts are split into `parts` disjoint parts, and this round takes number `part`; 1 shares all pairs."""
@@ -101,9 +118,7 @@ class RewardModelConfig(AlignmentConfig):
     mode: Literal["regression", "ridge"] = "ridge"
     """Train trunk and head by mean squared error, or only a head on the frozen trunk, in closed form."""
     validation_fraction: float = Field(default=0.05, gt=0, lt=1)
-    """Share of the prompts kept for validation, at least one."""
-    evaluate_every: int = Field(default=0, ge=0)
-    """Regression: steps between validations, of which the best is kept; 0 validates after each epoch."""
+    """Share of the prompts kept for validation, at least one; regression keeps the best weights by them."""
     ridge_penalty: float | Literal["auto"] = "auto"
     """Ridge: penalty as a share of the features' mean squared length; "auto" takes the best of a grid by
     leave-one-prompt-out on the training rows."""
@@ -153,6 +168,56 @@ class PretrainConfig(TrainingConfig):
 
     model: ModelShape = ModelShape()
     """Shape of a fresh model; not used where a base checkpoint is given."""
+    z_loss: float = Field(default=0.0, ge=0)
+    """Weight of the squared logsumexp of each token's logits, which keeps them from drifting."""
     steps: int = Field(default=1000, ge=1)
     tokens_per_step: int = Field(default=2048, ge=16)
-    """Most tokens of one optimizer step, in whole documents."""
+    """Most tokens of one optimizer step, in whole pieces of documents."""
+    batch_ramp: tuple[RampStep, ...] = ()
+    """Larger steps later on, by tokens trained before (paper, section 2.4)."""
+    mixture: dict[str, float] = {}
+    """Share of each source of documents in the tokens, against the others; empty takes each by its size."""
+    second_mixture: dict[str, float] = {}
+    """Shares from `switch_at` on (paper, section 2.4: continued pretraining has two distributions)."""
+    switch_at: float = Field(default=1.0, gt=0, le=1)
+    """Share of the steps that read by `mixture`; below 1 the others read by `second_mixture`."""
+    learning_rate_from: Literal["setting", "base"] = "setting"
+    """Whether the full rate is `learning_rate`, or the one that the base's own pretraining ended with."""
+
+    @model_validator(mode="after")
+    def _data_fits_together(self) -> "PretrainConfig":
+        for name in ("mixture", "second_mixture"):
+            wrong = {source: weight for source, weight in getattr(self, name).items() if not 0 < weight < float("inf")}
+            if wrong:
+                raise ValueError(f"{name} has the weights {wrong}: expected numbers above 0")
+        if bool(self.second_mixture) != (self.switch_at < 1):
+            raise ValueError(
+                f"second_mixture={self.second_mixture} and switch_at={self.switch_at}: expected a second mixture with "
+                "switch_at below 1, or neither"
+            )
+        if self.second_mixture and not 0 < self.switch_step < self.steps:
+            raise ValueError(f"switch_at={self.switch_at} of {self.steps} steps leaves one of the mixtures no step")
+        starts = [start for start, _ in self.batch_sizes]
+        if starts != sorted(set(starts)):
+            raise ValueError(f"batch_ramp begins at {starts[1:]} tokens: expected rising numbers")
+        return self
+
+    @property
+    def switch_step(self) -> int:
+        """The first step that reads by `second_mixture`."""
+        return round(self.switch_at * self.steps)
+
+    @property
+    def batch_sizes(self) -> tuple[tuple[int, int], ...]:
+        """Tokens of a step by the tokens trained before."""
+        return ((0, self.tokens_per_step), *((step.from_tokens, step.tokens_per_step) for step in self.batch_ramp))
+
+    @property
+    def most_tokens(self) -> int:
+        """Tokens of all steps, were each of them full."""
+        trained, left = 0, self.steps
+        ends = [start for start, _ in self.batch_sizes[1:]]
+        for (_, size), end in zip(self.batch_sizes, [*ends, None], strict=True):
+            steps = left if end is None else min(left, max(0, -(-(end - trained) // size)))
+            trained, left = trained + steps * size, left - steps
+        return trained

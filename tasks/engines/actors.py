@@ -10,7 +10,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import ray
 import torch
@@ -108,7 +108,12 @@ class EngineActor:
 
 
 class EngineFleet:
-    """Our engine's interface over `resources.count` actors. Opens a private Ray where the process is in no cluster."""
+    """Our engine's interface over `resources.count` actors. Opens a private Ray where the process is in no cluster.
+
+    One fleet of a process is at work at a time: a call of another one closes it, and its own next call starts it again.
+    """
+
+    _at_work: ClassVar["EngineFleet | None"] = None
 
     def __init__(self, model: Artifact, resources: EngineResources, batch_rows: int, precision: str = "fp32") -> None:
         """Raises InputError where the cluster can never hold the engines, or a model cannot be opened."""
@@ -125,7 +130,17 @@ class EngineFleet:
                 ) from error
         self._opening = Opening(model.model_dump(mode="json"), resources.model_dump(mode="json"), batch_rows, precision)
         connect(resources)
-        self._engines = [self._start() for _ in range(resources.count)]
+        self._engines: list[RemoteEngine] = []
+        self._open()
+
+    def _open(self) -> None:
+        """Start the engines where they are not at work. A fleet takes much of a cluster: the last one goes first."""
+        if EngineFleet._at_work is self:
+            return
+        if EngineFleet._at_work is not None:
+            EngineFleet._at_work.close()
+        EngineFleet._at_work = self
+        self._engines = [self._start() for _ in range(self.resources.count)]
         for engine in self._engines:
             self._wait_until_loaded(engine)
 
@@ -167,6 +182,9 @@ class EngineFleet:
     def close(self) -> None:
         for engine in self._engines:
             engine.close()
+        self._engines = []
+        if EngineFleet._at_work is self:
+            EngineFleet._at_work = None
 
     def _parts(self, order: Sequence[int]) -> list[Sequence[int]]:
         size = max(1, math.ceil(len(order) / (PARTS_PER_ENGINE * self.resources.count)))
@@ -175,6 +193,7 @@ class EngineFleet:
 
     def _spread(self, method: str, calls: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
         """The calls' numbers and what they returned, as they come in."""
+        self._open()
         waiting, deaths, failed_starts = deque(range(len(calls))), Counter[int](), 0
         idle, busy, starting = [*range(len(self._engines))], {}, {}
         while waiting or busy:

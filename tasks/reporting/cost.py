@@ -30,7 +30,7 @@ class Cost:
 
 def cost_of(turn: Turn) -> Cost:
     """From the jobs that ran this time (stages found in the store took none) and their manifests."""
-    seconds = {node.manifest.label: node.manifest.wall_s for node in (*turn.origins, *turn.behind)}
+    seconds = {node.manifest.label: node.manifest.wall_s for node in (*turn.origins, *turn.tried, *turn.behind)}
     jobs = []
     for entry in turn.config.timeline:
         steps = [str(step) for step in entry["steps"]]

@@ -44,6 +44,10 @@ class Turn:
     models: dict[str, Node]
     evaluations: dict[str, Node]
     controls: dict[str, Node]
+    searches: tuple[Node, ...] = ()
+    """Tables of the phases whose settings were searched (tasks/tune.py)."""
+    tried: tuple[Node, ...] = ()
+    """The searches' candidates and all that they were made from in this turn, parents first."""
     behind: tuple[Node, ...] = ()
     """This turn's artifacts, parents first; what generator and base were made from is left out."""
     origins: tuple[Node, ...] = ()
@@ -80,6 +84,7 @@ class Given:
     models: Sequence[Artifact]
     evaluations: Sequence[Artifact]
     controls: Sequence[Artifact]
+    searches: Sequence[Artifact] = ()
 
 
 def read_turn(config: ReportConfig, given: Given) -> Turn:
@@ -95,12 +100,14 @@ def read_turn(config: ReportConfig, given: Given) -> Turn:
         models=labelled("steps", config.steps, given.models),
         evaluations=labelled("steps", config.steps, given.evaluations),
         controls=labelled("controls", config.controls, given.controls),
+        searches=tuple(open_node(table) for table in given.searches),
     )
-    behind = walk(bare.roots(), stop={bare.generator, bare.base})
+    stop = {bare.generator, bare.base}
+    behind, tried = walk(bare.roots(), stop), walk(bare.searches, stop)
     by_fingerprint = {node.fingerprint: node for node in behind}
     base, generator = (by_fingerprint.get(name) for name in (bare.base, bare.generator))
     origins = (*(walk([base]) if base else ()), *([generator] if generator else ()))
-    return replace(bare, behind=tuple(behind), origins=origins)
+    return replace(bare, behind=tuple(behind), tried=tuple(tried), origins=origins)
 
 
 def labelled(field: str, labels: Sequence[str], artifacts: Sequence[Artifact]) -> dict[str, Node]:

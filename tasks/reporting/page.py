@@ -20,6 +20,7 @@ from tasks.reporting.numerals import count, duration, number, percent, signed
 from tasks.reporting.plots import CONTROL
 from tasks.reporting.provenance import Provenance, provenance_of
 from tasks.reporting.samples import SampleSet, samples_of
+from tasks.reporting.searches import SearchTable, searches_of
 from tasks.reporting.steps import Control, StepTable, controls_of, step_table
 from tasks.reporting.training import Curves, TrainedRow, TuningRow, curves_of, pretraining_of, trained_rows, tuning_rows
 from tasks.reporting.verdict import FamilyRow, Flips, Headline, families_of, family_plot, flips_of, headline_of
@@ -49,6 +50,7 @@ class Page:
     reward_fit: RewardFit | None
     trained: list[TrainedRow]
     tuning: list[TuningRow]
+    searches: list[SearchTable]
     curves: list[Curves]
     samples: list[SampleSet]
     cost: Cost
@@ -80,6 +82,7 @@ def page_of(turn: Turn, fingerprint: str) -> Page:
         reward_fit=reward_fit_of(turn),
         trained=trained_rows(pretraining_of(turn) | turn.models),
         tuning=tuning_rows(turn),
+        searches=searches_of(turn),
         curves=curves_of(nodes),
         samples=samples_of(turn),
         cost=cost_of(turn),

@@ -73,7 +73,8 @@ def trained_rows(nodes: Mapping[str, Node]) -> list[TrainedRow]:
 
 
 def trained_row(label: str, node: Node) -> TrainedRow:
-    metrics, rate = node.manifest.metrics, node.manifest.recipe.get("learning_rate")
+    metrics = node.manifest.metrics
+    rate = metrics.get("full_learning_rate", node.manifest.recipe.get("learning_rate"))
     examples = metrics.get("pairs", metrics.get("examples", node.manifest.counts.get("kept")))
     return TrainedRow(
         label=label,

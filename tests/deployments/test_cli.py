@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 PLAN = {"--preset", "--config", "--set", "--fresh"}
 COMMON = {"--workspace", "--json", "--debug"}
 SURFACE = {
-    "run": PLAN | {"--iterations"},
+    "run": PLAN | {"--iterations", "--dry-run"},
     "plan": PLAN | {"--iterations"},
     "up": {"--prefect-port", "--mlflow-port", "--ray-port"},
     "down": set(),

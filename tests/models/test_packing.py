@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from models.config import ModelConfig
 from models.decoder import Decoder, init_model
 from models.objectives import NextToken, Preference, PreferenceSettings, Regression, pair_logprobs, read_hidden
-from models.packing import Document, Pair, Rated, pack, pack_documents, pack_rated
+from models.packing import Document, Pair, Rated, pack, pack_documents, pack_pairs, pack_rated, share_out
 
 LLAMA = ModelConfig("llama", 101, 32, 64, 3, 4, 2, 8, tied_embeddings=True, init_std=0.2)
 NEMOTRON = ModelConfig("nemotron", 101, 32, 64, 3, 4, 2, 12, rotary_fraction=0.5, init_std=0.2)
@@ -58,6 +58,33 @@ def test_first_fit_decreasing():
     assert pack([], 8) == []
     with pytest.raises(ValueError, match="budget is 0"):
         pack([1], 0)
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(16, 64), st.integers(1, 5))
+def test_every_rank_has_a_bin_in_every_round(lengths, budget, ranks):
+    rounds = share_out(lengths, budget, ranks)
+    assert sorted(index for bins in rounds for members in bins for index in members) == [*range(len(lengths))]
+    assert all(len(bins) == ranks for bins in rounds)
+    filled = [sum(lengths[index] for index in members) for bins in rounds for members in bins]
+    assert all(size <= max(budget, max(lengths)) for size in filled)
+
+
+def test_ranks_get_nearly_the_same_number_of_tokens():
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(20, 400, (200,), generator=generator).tolist()
+    rounds = share_out(lengths, 2048, 4)
+    filled = [sum(lengths[index] for index in members) for bins in rounds for members in bins]
+    assert max(filled) - min(filled) <= 0.02 * max(filled)
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_filling_a_row_up_changes_nothing_that_is_read(model, pairs):
+    documents = [Document.of([5, 6, 7, 8, 9, 4]), Document.of([5, 6, 3])]
+    row = pack_pairs([Pair(*documents)]) if pairs else pack_documents(documents)
+    filled = row.filled(4)
+    assert filled.token_ids_1T.shape[1] % 4 == 0 and filled.token_ids_1T.shape[1] > row.token_ids_1T.shape[1]
+    torch.testing.assert_close(read_hidden(model, row), read_hidden(model, row, 4), rtol=0, atol=1e-5)
+    assert row.filled(1) is row
 
 
 def test_documents_are_cut_after_the_last_trained_token():

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from models.decoder import Decoder, init_model
 from models.objectives import NextToken
 from models.optim import OptimizerSettings
 from models.packing import Document
-from models.train import MOST_SKIPPED, Trainer, evaluate
+from models.train import MOST_SKIPPED, SPIKE_WINDOW, Diverged, Totals, Trainer, evaluate
 
 CONFIG = ModelConfig("nemotron", 50, 24, 48, 2, 4, 2, 6, rotary_fraction=1.0, init_std=0.1)
 SETTINGS = OptimizerSettings(3e-3, schedule="cosine", warmup_steps=2, weight_decay=0.1, clip_norm=0.5)
@@ -102,7 +103,7 @@ def test_resumed_training_equals_uninterrupted_training(stop, tmp_path):
     interrupted = make_trainer()
     steps = interrupted.run()
     before = [next(steps).metrics for _ in range(stop)]
-    interrupted.save(tmp_path)
+    interrupted.save(tmp_path)()
     next(steps)  # what came after the checkpoint is lost
     torch.manual_seed(12345)
     resumed = make_trainer()
@@ -115,7 +116,7 @@ def test_rng_is_part_of_the_checkpoint(tmp_path):
     trainer = make_trainer()
     next(trainer.run())
     torch.manual_seed(77)
-    trainer.save(tmp_path)
+    trainer.save(tmp_path)()
     expected = torch.rand(3)
     trainer.restore(tmp_path)
     assert torch.equal(torch.rand(3), expected)
@@ -124,7 +125,7 @@ def test_rng_is_part_of_the_checkpoint(tmp_path):
 def test_checkpoint_of_another_model_is_refused(tmp_path):
     trainer = make_trainer()
     next(trainer.run())
-    trainer.save(tmp_path)
+    trainer.save(tmp_path)()
     other = init_model(ModelConfig("nemotron", 50, 24, 40, 2, 4, 2, 6, rotary_fraction=1.0), seed=0)
     documents = make_documents()
     stranger = Trainer(other, NextToken(other), documents, ExampleBatches(20, 6, 0, steps=2), SETTINGS, 64)
@@ -189,7 +190,8 @@ def test_reports_and_progress_tell_what_happened():
     assert [report.learning_rate for report in reports] == [SETTINGS.rate(step, 3) for step in range(3)]
     assert heard == sorted(heard) and heard[-1] == 3.0 and len(heard) > 3
     assert trainer.totals.tokens == sum(report.tokens for report in reports)
-    assert set(reports[0].values()) == {"loss", "learning_rate", "grad_norm", "tokens_per_s", "skipped"}
+    names = {"loss", "learning_rate", "grad_norm", "tokens_per_s", "data_wait_share", "skipped"}
+    assert set(reports[0].values()) == names
 
 
 def test_evaluation_is_the_mean_over_all_examples_and_trains_nothing():
@@ -200,3 +202,26 @@ def test_evaluation_is_the_mean_over_all_examples_and_trains_nothing():
     assert found["loss"] == pytest.approx(whole.item(), rel=1e-5)
     assert all(torch.equal(before[name], after) for name, after in weights(trainer).items())
     assert all(parameter.grad is None for parameter in trainer.parameters.values())
+
+
+def test_a_loss_that_stays_far_above_the_others_stops_training():
+    """From step 40 on the model is another, whose loss is large; the checkpoint before is still there to go back to."""
+    trainer = make_trainer(steps=60, settings=replace(SETTINGS, learning_rate=1e-4, spike_factor=2.0))
+    steps = []
+    with pytest.raises(Diverged, match=r"above 2 times the largest of 32 steps before .* up to step 43"):
+        for report in trainer.run():
+            steps.append(report.step)
+            if report.step == 40:
+                with torch.no_grad():
+                    trainer.parameters["lm_head.weight"].mul_(100)
+    assert steps[-1] == 42
+
+
+def test_one_outlier_or_a_short_run_does_not_stop_training():
+    totals = Totals(recent=[1.0] * SPIKE_WINDOW)
+    for loss in (9.0, 9.0, 1.5, 9.0):
+        totals.watch(loss, 4.0)
+    assert totals.spikes_in_a_row == 1 and totals.recent[-1] == 1.5 and len(totals.recent) == SPIKE_WINDOW
+    short = Totals(recent=[1.0] * (SPIKE_WINDOW - 1))
+    short.watch(9.0, 4.0)
+    assert short.spikes_in_a_row == 0

@@ -18,5 +18,5 @@ for report in trainer.run():
     writing = folder / "writing"
     shutil.rmtree(writing, ignore_errors=True)
     writing.mkdir()
-    trainer.save(writing)
+    trainer.save(writing)()
     writing.rename(folder / f"step-{report.step}")

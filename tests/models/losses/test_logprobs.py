@@ -55,7 +55,22 @@ def test_sft_loss_equals_cross_entropy_with_its_gradients(frozen):
 def test_gradcheck():
     hidden_ND, unembedding_VD, tokens_N, _ = make_case(tokens=5, hidden=4, vocabulary=7)
     torch.autograd.gradcheck(lambda h, w: token_logprobs(h, w, tokens_N), (hidden_ND, unembedding_VD))
-    torch.autograd.gradcheck(lambda h, w: summed_nll(h, w, tokens_N), (hidden_ND, unembedding_VD))
+    torch.autograd.gradcheck(lambda h, w: summed_nll(h, w, tokens_N, z_loss=0.3)[0], (hidden_ND, unembedding_VD))
+
+
+@pytest.mark.parametrize("chunk_elements", [97 * 32, 1 << 24])
+def test_z_loss_and_its_gradients_equal_the_naive_ones(chunk_elements):
+    hidden_ND, unembedding_VD, tokens_N, _ = make_case()
+    logits_NV = hidden_ND @ unembedding_VD.T
+    nll = -naive(hidden_ND, unembedding_VD, tokens_N).sum()
+    expected = nll + 0.01 * logits_NV.logsumexp(-1).square().sum()
+    wanted = (hidden_ND, unembedding_VD)
+    found, alone = summed_nll(hidden_ND, unembedding_VD, tokens_N, z_loss=0.01, chunk_elements=chunk_elements)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(alone, nll.detach(), rtol=1e-12, atol=1e-12)
+    gradients = zip(torch.autograd.grad(found, wanted), torch.autograd.grad(expected, wanted), strict=True)
+    for mine, theirs in gradients:
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-10)
 
 
 def test_no_logits_of_all_tokens_are_ever_held():
@@ -74,7 +89,7 @@ def test_no_logits_of_all_tokens_are_ever_held():
 
     with LargestTensor() as largest:
         (token_logprobs(hidden_ND, unembedding_VD, tokens_N, chunk_elements=997 * 50) * weights_N).sum().backward()
-        summed_nll(hidden_ND, unembedding_VD, tokens_N, chunk_elements=997 * 50).backward()
+        summed_nll(hidden_ND, unembedding_VD, tokens_N, chunk_elements=997 * 50)[0].backward()
     assert largest.elements == 997 * 50
 
 
@@ -95,7 +110,7 @@ def test_chunks_cover_every_row_once_in_nearly_equal_sizes():
 
 def test_no_trained_token_gives_zero():
     hidden_ND, unembedding_VD, tokens_N, _ = make_case(tokens=0)
-    assert summed_nll(hidden_ND, unembedding_VD, tokens_N) == 0
+    assert summed_nll(hidden_ND, unembedding_VD, tokens_N, z_loss=1.0) == (0, 0)
     assert token_logprobs(hidden_ND, unembedding_VD, tokens_N).shape == (0,)
 
 

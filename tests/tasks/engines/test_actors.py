@@ -69,6 +69,15 @@ def test_scores_are_those_of_one_engine(fleet: EngineFleet, whole: Engine) -> No
     assert fleet.logprobs(PROMPTS, continuations) == whole.logprobs(PROMPTS, continuations)
 
 
+def test_two_fleets_take_turns(model: Artifact, fleet: EngineFleet, whole: Engine) -> None:
+    """As two responders of one stage do: the cluster has no room for both at once."""
+    other, greedy = EngineFleet(model, EngineResources(count=2), batch_rows=4), SamplingParams(max_tokens=5)
+    expected = whole.generate(PROMPTS[:4], greedy)
+    for one in (other, fleet, other):
+        assert one.generate(PROMPTS[:4], greedy) == expected
+    other.close()
+
+
 def test_what_an_engine_refuses_is_told_as_it_would(fleet: EngineFleet) -> None:
     with pytest.raises(ValueError, match="constraint regex"):
         fleet.generate([[9]], SamplingParams(constraint=Constraint("regex", "[a")))

@@ -12,7 +12,8 @@ from models.reward import RewardScorer, encode_conversation, load_reward_model
 from tasks import reward_model
 from tasks.configs.base import Resources
 from tasks.configs.training import RewardModelConfig
-from tasks.reward_model import read_answers, split_by_prompt
+from tasks.held_out import hold_out
+from tasks.reward_model import prompt_of, read_answers
 from tasks.rows import ATTRIBUTE, ATTRIBUTES, make_row
 
 QUICK = Resources(microbatch_tokens=512, checkpoint_every_s=1e-6)
@@ -153,14 +154,14 @@ def test_ridge_is_fitted_on_the_features_that_scoring_reads(workshop, inputs, to
 
 def test_prompts_not_rows_are_split(tokenizer):
     answers, counts = read_answers(some_rows(), tokenizer, 500)
-    training, validation = split_by_prompt(answers, 0.25, seed=0)
+    training, validation = hold_out(answers, prompt_of, 0.25, seed=0)
     assert counts["kept"] == len(training) + len(validation) == 48
     assert {a.prompt for a in training}.isdisjoint(a.prompt for a in validation)
     assert len({a.prompt for a in validation}) == 6 and len(validation) == 12
-    again = split_by_prompt(answers[::-1], 0.25, seed=0)
+    again = hold_out(answers[::-1], prompt_of, 0.25, seed=0)
     assert {a.prompt for a in again[1]} == {a.prompt for a in validation}
-    assert {a.prompt for a in split_by_prompt(answers, 0.25, seed=1)[1]} != {a.prompt for a in validation}
-    assert len({a.prompt for a in split_by_prompt(answers, 0.001, seed=0)[1]}) == 1, "at least one"
+    assert {a.prompt for a in hold_out(answers, prompt_of, 0.25, seed=1)[1]} != {a.prompt for a in validation}
+    assert len({a.prompt for a in hold_out(answers, prompt_of, 0.001, seed=0)[1]}) == 1, "at least one"
 
 
 def test_labels_and_the_end_of_the_answer_are_read(tokenizer):

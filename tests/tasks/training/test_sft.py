@@ -11,6 +11,7 @@ from models.checkpoint import load_model, save_model
 from tasks import sft
 from tasks.configs.base import Resources
 from tasks.configs.training import SFTConfig
+from tasks.held_out import hold_out
 from tasks.rows import DIALOGUE, make_row
 
 QUICK = Resources(microbatch_tokens=256, checkpoint_every_s=1e-6)
@@ -54,7 +55,11 @@ def test_first_loss_is_that_of_the_base_on_assistant_turns_only(workshop, inputs
     workshop.run(sft.run, config, **inputs)
     curve = [event for event in workshop.events if event["event"] == "metrics"]
     assert curve[0]["values"]["loss"] == pytest.approx(answer_loss(inputs["base"].folder(), dialogues), rel=1e-4)
-    assert set(curve[0]["values"]) == {"loss", "learning_rate", "grad_norm", "tokens_per_s", "skipped"}
+    assert set(curve[0]["values"]) == {
+        "loss", "learning_rate", "grad_norm", "tokens_per_s", "model_tflops_per_s", "peak_memory_gib",
+        "data_wait_share", "skipped",
+    }  # fmt: skip
+    assert 0 <= curve[0]["values"]["data_wait_share"] < 0.5 and curve[0]["values"]["model_tflops_per_s"] > 0
     progress = [event for event in workshop.events if event["event"] == "progress"]
     assert progress[-1]["done"] == progress[-1]["total"] == 8
 
@@ -155,3 +160,18 @@ def test_a_base_without_weights_is_named(workshop, inputs):
 def test_wrong_settings_name_their_field(field, value):
     with pytest.raises(ValidationError, match=field):
         SFTConfig(**{field: value})
+
+
+def test_the_best_weights_by_held_out_rows_are_the_result(workshop, inputs, dialogues):
+    """At such a rate the loss of what is held out soon rises: an earlier step's weights come out, also after a stop."""
+    changes = {"validation_fraction": 0.3, "evaluate_every": 1, "learning_rate": 0.3, "steps": 8}
+    config = CONFIG.model_copy(update=changes)
+    assert workshop.interrupt(sft.run, config, 6, **inputs) >= 1
+    made = workshop.run(sft.run, config, **inputs)
+    metrics, counts = made.manifest().metrics, made.manifest().counts
+    assert counts["kept"] == 4 and metrics["best_step"] < 8
+    curve = json.loads((made.folder() / "curves.json").read_text())
+    losses = {point["step"]: point["values"]["validation_loss"] for point in curve}
+    assert metrics["best_validation_loss"] == min(losses.values()) == losses[metrics["best_step"]]
+    _, held_out = hold_out(dialogues, sft.first_words, 0.3, config.seed)
+    assert answer_loss(made.folder(), held_out) == pytest.approx(metrics["best_validation_loss"], rel=1e-4)

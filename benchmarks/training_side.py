@@ -1,0 +1,128 @@
+"""Ratchet's side of benchmarks/training.py, in a process of its own: `PYTHON FILE JOB RESULT`.
+
+A job is {"model": folder, "kind": what is trained, "settings": {…}, "optimizer": {…}, "per_step": n, "examples": […]};
+the result holds the seconds and the loss of each step and the most memory that the process held.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.checkpoint import load_model
+from models.config import ModelConfig
+from models.decoder import Decoder
+from models.flops import document_work, exact_flops, preference_work
+from models.objectives import NextToken, Objective, Preference, PreferenceSettings, Regression, pair_logprobs
+from models.optim import OptimizerSettings
+from models.packing import Document, Pair, Rated
+from models.reward import RewardModel
+from models.train import Trainer
+
+GEMM_SIZE = 2048
+
+
+@dataclass(frozen=True)
+class InOrder:
+    """Every side takes the examples as they stand."""
+
+    examples: int
+    per_step: int
+
+    @property
+    def steps(self) -> int:
+        return self.examples // self.per_step
+
+    def batch(self, step: int) -> list[int]:
+        return [*range(step * self.per_step, (step + 1) * self.per_step)]
+
+
+def objective_of(job: dict[str, Any], decoder: Decoder) -> tuple[torch.nn.Module, Objective[Any], list[Any]]:
+    """What is trained, for what, and on what."""
+    examples = job["examples"]
+    if job["kind"] == "documents":
+        documents = [Document(tuple(e["token_ids"]), tuple(e["trained"])) for e in examples]
+        return decoder, NextToken(decoder), documents
+    if job["kind"] == "rated":
+        model = RewardModel(decoder)
+        return model, Regression(model), [Rated(tuple(e["token_ids"]), tuple(e["labels"])) for e in examples]
+    pairs = [Pair(*(branch(e["prompt"], e[side]) for side in ("chosen", "rejected"))) for e in examples]
+    settings = PreferenceSettings("dpo", beta=job["beta"])
+    return decoder, Preference(decoder, settings), with_reference(decoder, pairs)
+
+
+def branch(prompt: Sequence[int], response: Sequence[int]) -> Document:
+    return Document.of([*prompt, *response], [False] * len(prompt) + [True] * len(response))
+
+
+@torch.no_grad()
+def with_reference(model: Decoder, pairs: Sequence[Pair]) -> list[Pair]:
+    """The model that training starts from is the reference."""
+    known = [[float(value) for value in pair_logprobs(model, [pair])] for pair in pairs]
+    return [
+        replace(p, reference_chosen=chosen, reference_rejected=rejected)
+        for p, (chosen, rejected) in zip(pairs, known, strict=True)
+    ]
+
+
+def model_flops(config: ModelConfig, objective: Objective[Any], step: Sequence[Any]) -> float:
+    """Operations of a step that the model needs: nothing that is made again, no norms, no optimizer."""
+    if isinstance(objective, NextToken):
+        trained = sum(len(document.trained) for document in step)
+        return exact_flops(config, document_work([len(document.inputs) for document in step], trained))
+    if isinstance(objective, Regression):
+        return exact_flops(config, document_work([len(rated.token_ids) for rated in step], 0))
+    works = [
+        preference_work(p.prefix, len(p.chosen.inputs), p.length, len(p.chosen.trained) + len(p.rejected.trained))
+        for p in step
+    ]
+    return sum(exact_flops(config, work) for work in works)
+
+
+def gemm_rate() -> float:
+    """FLOP/s of one large fp32 matrix product, the best of several."""
+    left, right = torch.randn(GEMM_SIZE, GEMM_SIZE), torch.randn(GEMM_SIZE, GEMM_SIZE)
+    seconds = []
+    for _ in range(8):
+        started = time.perf_counter()
+        left @ right
+        seconds.append(time.perf_counter() - started)
+    return 2 * GEMM_SIZE**3 / min(seconds)
+
+
+def peak_bytes() -> int:
+    """Most memory that this process ever held. (getrusage would count the parent's, before the exec.)"""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+
+
+def main(job_file: str, result_file: str) -> None:
+    job = json.loads(Path(job_file).read_text())
+    torch.set_num_threads(job["threads"])
+    decoder, _ = load_model(job["model"])
+    model, objective, examples = objective_of(job, decoder)
+    rates = [gemm_rate()]
+    settings = OptimizerSettings(**job["optimizer"])
+    plan = InOrder(len(examples), job["per_step"])
+    trainer = Trainer(model, objective, examples, plan, settings, job["settings"]["microbatch_tokens"])
+    reports = [*trainer.run()]
+    peak = peak_bytes()
+    rates.append(gemm_rate())
+    steps = [[examples[index] for index in plan.batch(step)] for step in range(plan.steps)]
+    result = {
+        "seconds": [report.seconds for report in reports],
+        "losses": [report.metrics["loss"] for report in reports],
+        "peak_bytes": peak,
+        "gemm_rates": rates,
+        "model_flops": [model_flops(decoder.config, objective, step) for step in steps],
+    }
+    Path(result_file).write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,1 @@
+"""Training by several processes: the plan, who each process is, and how the model is split among them."""

@@ -1,0 +1,1 @@
+"""Transformer Engine's modules inside our decoder, for NVIDIA GPUs: bf16 and FP8."""

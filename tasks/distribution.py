@@ -1,0 +1,69 @@
+"""How a training stage is spread over processes and devices, as its resources say."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch._C._distributed_c10d import HashStore
+
+from infra.artifacts import Artifact
+from infra.errors import InputError
+from models.decoder import Decoder
+from models.parallel.split import parallelize
+from models.parallel.workers import Workers
+from models.te.convert import to_te
+from models.te.shapes import check_shape
+from models.train_state import load_weights_into
+from tasks.configs.base import Resources
+from tasks.configs.training import AlignmentConfig, TrainingConfig
+
+
+def distribute(
+    config: TrainingConfig, model: Decoder, checkpoint: Artifact | None, rest: Sequence[nn.Module] = ()
+) -> Workers:
+    """Split the model, and `rest` beside it, over the processes that train; returns this process's place among them.
+
+    Weights that have not been read yet are read from `checkpoint`. Raises InputError where the settings do not fit the
+    model or this machine.
+    """
+    resources, plan = config.resources, config.resources.parallel_plan
+    workers = Workers(plan, training_device(resources), row_multiple=resources.tensor_parallel)
+    precision, recompute = resources.written_precision, resources.recompute
+    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+    try:
+        if isinstance(config, AlignmentConfig):
+            plan.check_batch(config.global_batch_size)
+        if resources.kernels == "te":
+            check_shape(model.config, precision, plan.tensor)
+            to_te(model, precision, resources.fp8_scaling, recompute_mlp=recompute == "selective")
+            recompute = "full" if recompute == "full" else "none"  # its MLP recomputes by itself
+        parallelize(model, [*rest], workers, dtype=dtype, recompute=recompute, offload=resources.offload)
+    except ValueError as error:
+        raise InputError(f"{config.stage}: {error}", "change the stage's resources") from error
+    if checkpoint is not None and model.unembedding_VD.is_meta:
+        model.to_empty(device="cpu" if resources.offload else workers.device)
+        load_weights_into(model, checkpoint.folder())
+    return workers
+
+
+def training_device(resources: Resources) -> torch.device:
+    """Where this process trains; on a GPU it is in a process group, if only of its own."""
+    device = device_for(resources)
+    if device.type == "cpu":
+        if resources.offload:
+            raise InputError("resources.offload is on, and the stage asks for no GPU", "set it to false, or add a GPU")
+        return device
+    if not dist.is_initialized():  # mixed precision is FSDP's, which wants a group even of one
+        dist.init_process_group("nccl", store=HashStore(), rank=0, world_size=1)
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def device_for(resources: Resources) -> torch.device:
+    if not resources.gpus:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise InputError(
+            f"the stage asks for {resources.gpus} GPUs and torch sees none", "set its resources.gpus to 0, or add one"
+        )
+    return torch.device("cuda")

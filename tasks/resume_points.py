@@ -1,0 +1,72 @@
+"""When training's resume checkpoints are written, and how: in the background, one at a time."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from infra.output import Output
+from models.train import Trainer
+
+LARGEST_SHARE = 0.05
+"""Of the training time that copying for resume checkpoints may take."""
+
+
+class BackgroundCheckpoints:
+    """Writes checkpoints while training goes on, one at a time; what went wrong with one is raised at the next."""
+
+    def __init__(self, trainer: Trainer[Any], output: Output, more: Callable[[Path], None], every_s: float) -> None:
+        """`more` may add files to each."""
+        self.trainer, self.output, self.more = trainer, output, more
+        self._clock = CheckpointClock(every_s)
+        self._thread = ThreadPoolExecutor(1)
+        self._last: Future[None] | None = None
+
+    def __enter__(self) -> "BackgroundCheckpoints":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._thread.shutdown()
+        if kind is None:
+            self._finish()
+
+    def after(self, step: int) -> None:
+        """Write one where it is time; the last step needs none."""
+        if step < self.trainer.plan.steps and self.trainer.workers.agree(self._clock.due()):
+            self._clock.time(lambda: self._save(step))
+
+    def _save(self, step: int) -> None:
+        self._finish()
+        folder = self.output.scratch_folder()
+        self.more(folder)
+        written = self.trainer.save(folder)
+
+        def keep(target: Path) -> None:
+            written()
+            for path in folder.iterdir():
+                path.rename(target / path.name)
+
+        self._last = self._thread.submit(self.output.save_checkpoint, step, keep)
+
+    def _finish(self) -> None:
+        if self._last is not None:
+            self._last.result()
+
+
+class CheckpointClock:
+    """Says when to write a checkpoint: after so many seconds, but never for a large share of the time."""
+
+    def __init__(self, every_s: float) -> None:
+        self.every_s = every_s
+        self._cost_s = 0.0
+        self._last = time.monotonic()
+
+    def due(self) -> bool:
+        return time.monotonic() - self._last >= max(self.every_s, self._cost_s / LARGEST_SHARE)
+
+    def time(self, save: Callable[[], None]) -> None:
+        started = time.monotonic()
+        save()
+        self._last = time.monotonic()
+        self._cost_s = self._last - started

@@ -1,0 +1,148 @@
+"""Small trainings that any number of processes can run, and what they must come to.
+
+python parallel_cases.py FOLDER WORLD RANK     runs every case of that world and writes its results into FOLDER
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
+
+from models.batches import ExampleBatches
+from models.config import ModelConfig
+from models.decoder import init_model
+from models.objectives import NextToken, Preference, PreferenceSettings, Regression
+from models.optim import OptimizerSettings
+from models.packing import Document, Pair, Rated
+from models.parallel.gather import whole_weights
+from models.parallel.plan import ParallelPlan
+from models.parallel.split import parallelize
+from models.parallel.workers import Workers
+from models.reward import RewardModel
+from models.train import Trainer
+
+NEMOTRON = ModelConfig("nemotron", 50, 24, 48, 2, 4, 2, 6, rotary_fraction=1.0, init_std=0.1)
+LLAMA = ModelConfig("llama", 51, 24, 40, 2, 4, 2, 6, tied_embeddings=True, init_std=0.1)
+"""Its vocabulary cannot be split evenly."""
+SETTINGS = OptimizerSettings(3e-3, weight_decay=0.1, clip_norm=0.5)
+STEPS, SAVED_AT = 4, 2
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    plan: ParallelPlan
+    config: ModelConfig = NEMOTRON
+    objective: str = "sft"
+    recompute: Any = "none"
+    state_dtype: Any = "fp32"
+
+
+CASES = [
+    Case("fsdp", ParallelPlan(shards=2)),
+    Case("tensor", ParallelPlan(tensor=2)),
+    Case("tensor-tied", ParallelPlan(tensor=2), LLAMA),
+    Case("tensor-preference", ParallelPlan(tensor=2), NEMOTRON, "preference"),
+    Case("fsdp-regression", ParallelPlan(shards=2), LLAMA, "regression"),
+    Case("fsdp-compact", ParallelPlan(shards=2), LLAMA, state_dtype="bf16"),
+    Case("fsdp-4", ParallelPlan(shards=4), LLAMA, "preference"),
+    Case("hybrid", ParallelPlan(replicas=2, shards=2), LLAMA, recompute="selective"),
+    Case("product", ParallelPlan(shards=2, tensor=2), NEMOTRON, recompute="full"),
+    Case("product-preference", ParallelPlan(shards=2, tensor=2), LLAMA, "preference"),
+    Case("product-regression", ParallelPlan(shards=2, tensor=2), NEMOTRON, "regression"),
+]
+
+
+def make_trainer(case: Case, workers: Workers) -> Trainer[Any]:
+    """The same model, examples and batches whatever the plan. Batches of 5 examples leave some process without one."""
+    model = init_model(case.config, seed=0)
+    reward = RewardModel(model)
+    torch.nn.init.normal_(reward.head.weight, std=0.1, generator=torch.Generator().manual_seed(3))
+    rest = [reward.head] if case.objective == "regression" else []
+    parallelize(model, rest, workers, dtype=torch.float32, recompute=case.recompute, offload=False)
+    trained = reward if case.objective == "regression" else model
+    examples, objective = OBJECTIVES[case.objective](model, reward, workers.plan.tensor)
+    plan = ExampleBatches(len(examples), 5, seed=4, steps=STEPS)
+    settings = OptimizerSettings(**{**vars(SETTINGS), "state_dtype": case.state_dtype})
+    return Trainer(trained, objective, examples, plan, settings, 40, workers)
+
+
+def sft(model: Any, reward: RewardModel, multiple: int) -> tuple[list[Any], Any]:
+    return documents(12), NextToken(model, z_loss=1e-3, multiple=multiple)
+
+
+def preference(model: Any, reward: RewardModel, multiple: int) -> tuple[list[Any], Any]:
+    starts, first, second = documents(6), documents(12)[6:], documents(18)[12:]
+    pairs = [
+        Pair(after(start, one), after(start, other), -30.0, -28.0, 2.0 + number % 3, 1.0)
+        for number, (start, one, other) in enumerate(zip(starts, first, second, strict=True))
+    ]
+    return pairs, Preference(model, PreferenceSettings(beta=0.1, sft_weight=0.01), multiple)
+
+
+def regression(model: Any, reward: RewardModel, multiple: int) -> tuple[list[Any], Any]:
+    rated = [Rated(d.token_ids, (1.0, 2.0, float("nan"), 0.5, 3.0)) for d in documents(12)]
+    return rated, Regression(reward, multiple)
+
+
+OBJECTIVES = {"sft": sft, "preference": preference, "regression": regression}
+
+
+def documents(count: int) -> list[Document]:
+    generator = torch.Generator().manual_seed(9)
+    lengths = torch.randint(5, 30, (count,), generator=generator).tolist()
+    return [Document.of(torch.randint(50, (length,), generator=generator).tolist()) for length in lengths]
+
+
+def after(start: Document, answer: Document) -> Document:
+    tokens = [*start.token_ids, *answer.token_ids]
+    return Document.of(tokens, [False] * len(start.token_ids) + [True] * len(answer.token_ids))
+
+
+def train(trainer: Trainer[Any], until: int = STEPS) -> list[dict[str, float]]:
+    reports = []
+    for report in trainer.run():
+        reports.append(report.metrics | {"grad_norm": report.grad_norm})
+        if report.step == until:
+            break
+    return reports
+
+
+def write(trainer: Trainer[Any], reports: list[dict[str, float]], folder: Path, name: str) -> None:
+    weights = whole_weights(trainer.model, trainer.workers)
+    if weights is not None:
+        save_file(weights, folder / f"{name}.safetensors")
+        (folder / f"{name}.json").write_text(json.dumps(reports))
+
+
+def main(folder: Path, world: int, rank: int) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting-{world}", rank=rank, world_size=world)
+    for case in CASES:
+        if case.plan.world == world:
+            trainer = make_trainer(case, Workers(case.plan))
+            write(trainer, train(trainer), folder, case.name)
+    resume(folder, world)
+    dist.destroy_process_group()
+
+
+def resume(folder: Path, world: int) -> None:
+    """Four processes save in the middle; two go on from there."""
+    checkpoint = folder / "checkpoint"
+    if world == 4:
+        trainer = make_trainer(Case("", ParallelPlan(shards=2, tensor=2)), Workers(ParallelPlan(shards=2, tensor=2)))
+        train(trainer, SAVED_AT)
+        trainer.save(checkpoint)()
+    else:
+        trainer = make_trainer(Case("", ParallelPlan(shards=2)), Workers(ParallelPlan(shards=2)))
+        trainer.restore(checkpoint)
+        write(trainer, train(trainer), folder, "resumed")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
