@@ -6,13 +6,13 @@ the result holds the seconds and the loss of each step and the most memory that 
 
 import json
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from machine import gemm_rate, peak_bytes
 
 from models.checkpoint import load_model
 from models.config import ModelConfig
@@ -23,8 +23,6 @@ from models.optim import OptimizerSettings
 from models.packing import Document, Pair, Rated
 from models.reward import RewardModel
 from models.train import Trainer
-
-GEMM_SIZE = 2048
 
 
 @dataclass(frozen=True)
@@ -82,23 +80,6 @@ def model_flops(config: ModelConfig, objective: Objective[Any], step: Sequence[A
         for p in step
     ]
     return sum(exact_flops(config, work) for work in works)
-
-
-def gemm_rate() -> float:
-    """FLOP/s of one large fp32 matrix product, the best of several."""
-    left, right = torch.randn(GEMM_SIZE, GEMM_SIZE), torch.randn(GEMM_SIZE, GEMM_SIZE)
-    seconds = []
-    for _ in range(8):
-        started = time.perf_counter()
-        left @ right
-        seconds.append(time.perf_counter() - started)
-    return 2 * GEMM_SIZE**3 / min(seconds)
-
-
-def peak_bytes() -> int:
-    """Most memory that this process ever held. (getrusage would count the parent's, before the exec.)"""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
 
 def main(job_file: str, result_file: str) -> None:

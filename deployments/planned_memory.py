@@ -8,7 +8,7 @@ from infra.errors import InputError
 from models.config import ModelConfig
 from models.planner import TrainingMemory, TrainingSetup, training_memory
 from tasks.configs.base import Resources, StageConfig
-from tasks.configs.training import AlignmentConfig, RewardModelConfig, TrainingConfig
+from tasks.configs.training import RewardModelConfig, TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def is_closed_form(config: TrainingConfig) -> bool:
 
 def training_setup(config: TrainingConfig, shape: ModelConfig) -> TrainingSetup:
     """What a stage's settings come to, for its longest row: an example longer than a microbatch has one of its own."""
-    resources, alignment = config.resources, config if isinstance(config, AlignmentConfig) else None
+    resources = config.resources
     return TrainingSetup(
         plan=resources.parallel_plan,
         precision=resources.written_precision,
@@ -72,8 +72,8 @@ def training_setup(config: TrainingConfig, shape: ModelConfig) -> TrainingSetup:
         microbatch_tokens=max(resources.microbatch_tokens, min(config.max_tokens, shape.max_positions)),
         recompute=resources.recompute,
         offload=resources.offload and resources.gpus > 0,
-        trainable=alignment.trainable if alignment else "all",
-        lora_rank=alignment.lora_rank if alignment else 0,
+        trainable=config.trainable,
+        lora_rank=config.lora_rank,
         reads_logits=not isinstance(config, RewardModelConfig),
     )
 

@@ -123,9 +123,7 @@ def h100_node(scale: float = 1.0) -> Plan:
     """One node of eight H100: an 8 B model that improves itself, in the paper's order, with a tenth of its rows."""
     paper = nemotron_4_340b(0.1 * scale)
     writing = Resources(cpus=8, gpus=1, batch_rows=256, engines=EngineResources(count=7, kind="vllm", gpus=1, cpus=8))
-    training = Resources(
-        gpus=8, cpus=64, recompute="full", microbatch_tokens=8192, checkpoint_every_s=600.0
-    )
+    training = Resources(gpus=8, cpus=64, recompute="full", microbatch_tokens=8192, checkpoint_every_s=600.0)
     sft = {"learning_rate": 5e-6, "warmup_steps": 20}
     dpo = {"learning_rate": 5e-7, "warmup_steps": 20, "beta": 0.1, "sft_weight": 1e-3}
     rpo = dpo | {"eta": "auto"}

@@ -66,7 +66,7 @@ class JobRunner:
         for step in todo:
             publish(Event("queued", step.label, {"job": job}))
         # Training in processes of its own must not wait for what the driver of other stages holds.
-        for _, part in groupby(todo, key=trains_elsewhere):
+        for _, part in groupby(todo, key=lambda step: step.config.spread):
             self._submit(job, [*part])
         self.timeline.append({"job": job, "seconds": time.monotonic() - started, "steps": [s.label for s in todo]})
 
@@ -122,8 +122,8 @@ class JobRunner:
         name = job_id(self.store, steps)
         asked = max(step.config.resources.cpus for step in steps)
         # Engines in actors and training processes do the work of their stages: the driver must leave them the cores.
-        away = [step.config.resources.engines.count > 0 or trains_elsewhere(step) for step in steps]
-        cpus = 0 if any(map(trains_elsewhere, steps)) else asked or (0 if any(away) else self.site.cores)
+        away = [step.config.resources.engines.count > 0 or step.config.spread for step in steps]
+        cpus = 0 if any(step.config.spread for step in steps) else asked or (0 if any(away) else self.site.cores)
         threads = asked or (1 if all(away) else self.site.cores)
         spec = {
             "workspace": str(self.site.workspace.absolute()),
@@ -137,7 +137,7 @@ class JobRunner:
             base_id=name,
             entrypoint=f"exec {shlex.join([sys.executable, '-P', '-m', 'tasks.job', f'{self.store}#{key}'])}",
             cpus=cpus,
-            gpus=max(0 if trains_elsewhere(step) else step.config.resources.gpus for step in steps),
+            gpus=max(0 if step.config.spread else step.config.resources.gpus for step in steps),
             env={
                 "OMP_NUM_THREADS": str(threads),
                 "OMP_WAIT_POLICY": "PASSIVE",
@@ -146,11 +146,6 @@ class JobRunner:
             },
             metadata={"job": job, "owner": f"pid {os.getpid()}"},
         )
-
-
-def trains_elsewhere(step: Step) -> bool:
-    """Whether a stage trains in several processes, which have cores and GPUs of their own."""
-    return step.config.kind == "checkpoint" and step.config.resources.training_workers > 1
 
 
 class JobFollower:

@@ -1,6 +1,7 @@
 """How a training stage is spread over processes and devices, as its resources say."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
@@ -22,29 +23,42 @@ from tasks.configs.training import AlignmentConfig, TrainingConfig
 def distribute(
     config: TrainingConfig, model: Decoder, checkpoint: Artifact | None, rest: Sequence[nn.Module] = ()
 ) -> Workers:
-    """Split the model, and `rest` beside it, over the processes that train; returns this process's place among them.
+    """`spread` a model to train, and `rest` beside it. Raises InputError also for too small a global batch."""
+    if isinstance(config, AlignmentConfig):
+        with fitting(config.stage):
+            config.resources.parallel_plan.check_batch(config.global_batch_size)
+    return spread(config.stage, config.resources, model, checkpoint, rest)
 
-    Weights that have not been read yet are read from `checkpoint`. Raises InputError where the settings do not fit the
-    model or this machine.
+
+def spread(
+    stage: str, resources: Resources, model: Decoder, checkpoint: Artifact | None, rest: Sequence[nn.Module] = ()
+) -> Workers:
+    """Split the model over the processes of a stage; returns this process's place among them.
+
+    Weights that have not been read yet are read from `checkpoint`. Raises InputError where the resources do not fit
+    the model or this machine.
     """
-    resources, plan = config.resources, config.resources.parallel_plan
-    workers = Workers(plan, training_device(resources), row_multiple=resources.tensor_parallel)
-    precision, recompute = resources.written_precision, resources.recompute
+    plan, precision, recompute = resources.parallel_plan, resources.written_precision, resources.recompute
+    workers = Workers(plan, training_device(resources), row_multiple=plan.tensor)
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
-    try:
-        if isinstance(config, AlignmentConfig):
-            plan.check_batch(config.global_batch_size)
+    with fitting(stage):
         if resources.kernels == "te":
             check_shape(model.config, precision, plan.tensor)
             to_te(model, precision, resources.fp8_scaling, recompute_mlp=recompute == "selective")
             recompute = "full" if recompute == "full" else "none"  # its MLP recomputes by itself
         parallelize(model, [*rest], workers, dtype=dtype, recompute=recompute, offload=resources.offload)
-    except ValueError as error:
-        raise InputError(f"{config.stage}: {error}", "change the stage's resources") from error
     if checkpoint is not None and model.unembedding_VD.is_meta:
         model.to_empty(device="cpu" if resources.offload else workers.device)
         load_weights_into(model, checkpoint.folder())
     return workers
+
+
+@contextmanager
+def fitting(stage: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(f"{stage}: {error}", "change the stage's resources") from error
 
 
 def training_device(resources: Resources) -> torch.device:

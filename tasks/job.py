@@ -82,13 +82,13 @@ def run_step(step: dict[str, Any], store: Storage, workspace: Path, tell: Callab
     if artifact.exists():
         tell({"event": "cached"})
         return
-    resources = load_config(step["config"], step["settings"]).resources
+    config = load_config(step["config"], step["settings"])
     tell({"event": "started", "device": device_name()})
     started = time.monotonic()
-    if artifact.kind == "checkpoint" and resources.training_workers > 1:
+    if config.spread:
         from tasks.workers import run_on_workers  # noqa: PLC0415 - Ray takes a second to import
 
-        run_on_workers(make_artifact, step, resources, store, workspace, tell)
+        run_on_workers(make_artifact, step, config.resources, store, workspace, tell)
     else:
         make_artifact(step, store, workspace, tell, Team())
     tell({"event": "made", "seconds": time.monotonic() - started})

@@ -15,6 +15,7 @@ from infra.errors import EmptyDataset, InputError
 from infra.output import Outcome, Output
 from models.batches import BatchRamp
 from models.decoder import Decoder, init_model
+from models.lora import merge_lora
 from models.mixture import MixedBatches, Mixture
 from models.objectives import NextToken
 from models.optim import OptimizerSettings
@@ -26,6 +27,7 @@ from tasks.distribution import device_for, distribute
 from tasks.token_corpus import open_tokens
 from tasks.tokenize import end_id
 from tasks.training import (
+    choose_weights,
     open_trainee,
     optimizer_settings,
     resume,
@@ -47,14 +49,21 @@ def run(
     words = Tokenizer.load(tokenizer.folder())
     parts = tokens if isinstance(tokens, tuple) else (tokens,)
     settings = course(config, base)
+    if base is None and config.trainable != "all":
+        raise InputError(
+            f"trainable is {config.trainable!r} and there is no base, whose weights it would leave as they are",
+            "set trainable=all, or give a base",
+        )
     model = fresh_model(config, words) if base is None else continued_model(config, base, words)
     pieces = Pieces(open_tokens(parts, words), token_limit(config, model))
     plan = batches(config, pieces)
+    choose_weights(model, config)
     workers = distribute(config, model, base)
     objective = NextToken(model, config.z_loss, workers.row_multiple)
     trainer = Trainer(model, objective, pieces, plan, settings, config.resources.microbatch_tokens, workers)
     resume(trainer, output)
     metrics = train(trainer, config, output)
+    merge_lora(model)
     write_model(model, words, output, pieces[0].token_ids, workers)
     more = {
         "parameters": model.config.num_parameters,

@@ -17,12 +17,14 @@ from infra.errors import EmptyDataset, InputError
 from infra.output import Outcome, Output
 from models.decoder import Decoder
 from models.objectives import pair_logprobs
-from models.packing import Pair, pack
+from models.packing import Pair, share_out
+from models.parallel.workers import Workers
 from models.tokenizer import Tokenizer
 from tasks.configs.training import ReferenceLogprobsConfig
+from tasks.distribution import spread
 from tasks.preference_pairs import FORMAT, longest, read_pair, tokens_digest
 from tasks.rows import SCHEMA_VERSION
-from tasks.training import Dropped, Row, open_model
+from tasks.training import Dropped, Row, open_for
 
 _COLUMNS = [
     ("id", pa.string()),
@@ -35,19 +37,20 @@ REFERENCE = pa.schema(_COLUMNS, metadata={"ratchet.schema": SCHEMA_VERSION})
 
 def run(config: ReferenceLogprobsConfig, output: Output, policy: Artifact, pairs: Artifact) -> Outcome:
     """One row per pair that can be rendered. Raises EmptyDataset where there is none."""
-    model, tokenizer = open_model(policy, config.resources)
+    model, tokenizer = open_for(config.resources, policy)
+    workers = spread(config.stage, config.resources, model, policy)
     rows = pairs.rows()
-    started, tokens, kept = time.monotonic(), 0, 0
+    started, tokens = time.monotonic(), 0
     for number, start in enumerate(range(0, len(rows), config.shard_rows)):
         shard = rows[start : start + config.shard_rows]
         if not output.has_shard(number):
             found = [(row, pair) for row in shard if (pair := _pair(row, tokenizer, model)) is not None]
-            logprobs = score_pairs(model, [pair for _, pair in found], config.resources.microbatch_tokens)
+            logprobs = score_pairs(model, [pair for _, pair in found], config.resources.microbatch_tokens, workers)
             scored = [_row(row, pair, values) for (row, pair), values in zip(found, logprobs, strict=True)]
             output.write_shard(number, scored, REFERENCE)
             tokens += sum(pair.length for _, pair in found)
-        kept += len(output.read_shard(number))
         output.progress(start + len(shard), len(rows), "pairs")
+    kept = sum(len(output.read_shard(number)) for number in range(-(-len(rows) // config.shard_rows)))
     if not kept:
         raise EmptyDataset(f"none of {len(rows)} pairs can be rendered and scored", "look at the pairs' messages")
     return Outcome(
@@ -58,14 +61,21 @@ def run(config: ReferenceLogprobsConfig, output: Output, policy: Artifact, pairs
 
 
 @torch.no_grad()
-def score_pairs(model: Decoder, pairs: Sequence[Pair], microbatch_tokens: int) -> list[tuple[float, float]]:
-    """Summed log-probabilities of both responses of each pair, in order."""
-    scores: list[tuple[float, float]] = [(0.0, 0.0)] * len(pairs)
-    for members in pack([pair.length for pair in pairs], microbatch_tokens):
-        chosen_P, rejected_P = pair_logprobs(model, [pairs[index] for index in members])
-        for index, *values in zip(members, chosen_P.tolist(), rejected_P.tolist(), strict=True):
-            scores[index] = (values[0], values[1])
-    return scores
+def score_pairs(
+    model: Decoder, pairs: Sequence[Pair], microbatch_tokens: int, workers: Workers
+) -> list[tuple[float, float]]:
+    """Summed log-probabilities of both responses of each pair, in order; every process gets them all."""
+    sums_P2 = torch.zeros(len(pairs), 2, dtype=torch.float64, device=model.unembedding_VD.device)
+    if pairs:
+        for bins in share_out([pair.length for pair in pairs], microbatch_tokens, workers.plan.data_ranks):
+            members = bins[workers.data_rank]
+            # A process with nothing to score still takes part in the exchange of weights.
+            chosen_P, rejected_P = pair_logprobs(
+                model, [pairs[index] for index in members or [0]], workers.row_multiple
+            )
+            if members:
+                sums_P2[members] = torch.stack([chosen_P, rejected_P], dim=1).to(sums_P2)
+    return [(chosen, rejected) for chosen, rejected in workers.sum_tensor(sums_P2).tolist()]
 
 
 def identity(policy: Artifact, pairs: Artifact, tokenizer: Tokenizer) -> dict[str, Any]:

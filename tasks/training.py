@@ -52,11 +52,16 @@ def open_model(checkpoint: Artifact, resources: Resources) -> tuple[Decoder, Tok
 
 
 def open_trainee(checkpoint: Artifact, config: TrainingConfig) -> tuple[Decoder, Tokenizer]:
-    """A checkpoint to train. Where processes share its weights, `distribute` lets each read its slices; low-rank
-    additions are made of whole weights."""
-    adapted = isinstance(config, AlignmentConfig) and config.trainable != "all"
-    if config.resources.training_workers == 1 or adapted:
+    """A checkpoint to train; low-rank additions are made of whole weights."""
+    if config.trainable != "all":
         return open_model(checkpoint, config.resources)
+    return open_for(config.resources, checkpoint)
+
+
+def open_for(resources: Resources, checkpoint: Artifact) -> tuple[Decoder, Tokenizer]:
+    """A checkpoint for `tasks.distribution.spread`, which lets processes that share it read their slices alone."""
+    if resources.training_workers == 1:
+        return open_model(checkpoint, resources)
     with opening(checkpoint):
         return open_empty(checkpoint.folder())
 
@@ -107,7 +112,7 @@ def token_limit(config: TrainingConfig, model: Decoder) -> int:
     return min(config.max_tokens, model.config.max_positions)
 
 
-def choose_weights(model: Decoder, config: AlignmentConfig) -> None:
+def choose_weights(model: Decoder, config: TrainingConfig) -> None:
     """Leave all of the model's weights trainable, or freeze them beside low-rank additions; `merge_lora` undoes it."""
     if config.trainable != "all":
         add_lora(model, config.lora_rank, config.lora_alpha, config.seed, magnitudes=config.trainable == "dora")

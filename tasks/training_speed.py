@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from models.flops import exact_flops, mfu, peak_flops, training_flops
+from models.flops import Trainable, exact_flops, mfu, peak_flops, training_flops
 from models.train import StepReport, Trainer
-from tasks.configs.training import AlignmentConfig, TrainingConfig
+from tasks.configs.training import TrainingConfig
 
 
 class Speed:
@@ -22,9 +22,8 @@ class Speed:
     def __init__(self, trainer: Trainer[Any], config: TrainingConfig) -> None:
         self.trainer = trainer
         self.shape = trainer.objective.config
-        adapted = isinstance(config, AlignmentConfig) and config.trainable != "all"
-        self.trainable: Any = "lora" if adapted else "all"
-        self.rank = config.lora_rank if isinstance(config, AlignmentConfig) and adapted else 0
+        self.trainable: Trainable = config.trainable
+        self.rank = config.lora_rank
         name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
         self.peak = peak_flops(name, config.resources.written_precision) if name else None
         self.started, self.tokens_before = time.monotonic(), trainer.totals.tokens

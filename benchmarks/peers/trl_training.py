@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from machine import gemm_rate, peak_bytes
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -135,12 +136,6 @@ def unused_pad_token(tokenizer: Any, examples: list[dict[str, Any]]) -> str:
     return free[0]
 
 
-def peak_bytes() -> int:
-    """As benchmarks/training_side.py counts it, whose modules must not weigh on this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
-
-
 def main(job_file: str, result_file: str) -> None:
     job = json.loads(Path(job_file).read_text())
     torch.set_num_threads(job["threads"])
@@ -151,8 +146,11 @@ def main(job_file: str, result_file: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         trainer, clock = make(job, folder, load(job, tokenizer), tokenizer), Clock()
         trainer.add_callback(clock)
+        rates = [gemm_rate()]
         trainer.train()
-    result = {"seconds": clock.seconds, "losses": clock.losses, "peak_bytes": peak_bytes()}
+        peak = peak_bytes()
+        rates.append(gemm_rate())
+    result = {"seconds": clock.seconds, "losses": clock.losses, "peak_bytes": peak, "gemm_rates": rates}
     Path(result_file).write_text(json.dumps(result))
 
 

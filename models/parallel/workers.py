@@ -62,8 +62,14 @@ class Workers:
         if self.plan.data_ranks == 1:
             return dict(values)
         totals = torch.tensor([*values.values()], dtype=torch.float64, device=self.device)
-        dist.all_reduce(totals)
-        return dict(zip(values, (totals / self.plan.tensor).tolist(), strict=True))
+        return dict(zip(values, self.sum_tensor(totals).tolist(), strict=True))
+
+    def sum_tensor(self, values: Tensor) -> Tensor:
+        """The same of a tensor, of the same shape everywhere, in place."""
+        if self.plan.data_ranks > 1:
+            dist.all_reduce(values)
+            values /= self.plan.tensor
+        return values
 
     def clip(self, parameters: Iterable[nn.Parameter], limit: float) -> float:
         """Scale the gradients down to a global norm of at most `limit`; returns the norm before."""

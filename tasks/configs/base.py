@@ -173,11 +173,18 @@ class StageConfig(Config):
     kind: ClassVar[Kind] = "dataset"
     version: ClassVar[int] = 1
     """Raised when the stage's code changes what it makes."""
+    in_processes: ClassVar[bool] = False
+    """Whether it runs in as many processes as `resources.workers` says, not in the job's alone."""
 
     seed: int = 0
     salt: str = ""
     """Separates lineages (`--fresh`); empty in an ordinary run."""
     resources: Resources = Resources()
+
+    @property
+    def spread(self) -> bool:
+        """Whether other processes than the job's own do the work."""
+        return self.in_processes and self.resources.training_workers > 1
 
     def recipe(self) -> dict[str, Any]:
         """What is made, as plain JSON values: everything but `resources`."""

@@ -10,6 +10,7 @@ class ReportConfig(StageConfig):
 
     stage: ClassVar[str] = "report"
     module: ClassVar[str] = "tasks.report"
+    version: ClassVar[int] = 2
     kind: ClassVar[Kind] = "report"
 
     project: str

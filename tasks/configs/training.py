@@ -11,9 +11,10 @@ from tasks.configs.search import NotNegative, Positive
 
 
 class TrainingConfig(StageConfig):
-    """What every training stage has: AdamW, a schedule, a length limit."""
+    """What every training stage has: AdamW, a schedule, a length limit, and which weights move."""
 
     kind: ClassVar[Kind] = "checkpoint"
+    in_processes: ClassVar[bool] = True
 
     learning_rate: Positive = 1e-5
     """A number, or a range to search (tasks/configs/search.py)."""
@@ -36,10 +37,16 @@ class TrainingConfig(StageConfig):
     """Losses above this many times the largest of 32 steps before, three in a row, stop the stage; null never does."""
     max_tokens: int = Field(default=2048, ge=2)
     """Longer examples are dropped and counted (pretraining cuts them into pieces); a pair counts its tokens once."""
+    trainable: Literal["all", "lora", "dora"] = "all"
+    """All weights, or low-rank additions to the linear layers ("dora": and each output's magnitude), which the written
+    model holds merged."""
+    lora_rank: int = Field(default=16, ge=1)
+    lora_alpha: float = Field(default=16.0, gt=0)
+    """The additions are scaled by lora_alpha / lora_rank."""
 
 
 class AlignmentConfig(TrainingConfig):
-    """What training of an existing model adds: batches of examples, and which weights move."""
+    """What training of an existing model adds: batches of examples, and a part held out."""
 
     epochs: int = Field(default=1, ge=1)
     steps: int | None = Field(default=None, ge=1)
@@ -51,12 +58,6 @@ class AlignmentConfig(TrainingConfig):
     last. 0 keeps none."""
     evaluate_every: int = Field(default=0, ge=0)
     """Steps between validations; 0 validates after each epoch."""
-    trainable: Literal["all", "lora", "dora"] = "all"
-    """All weights, or low-rank additions to the linear layers ("dora": and each output's magnitude), which the written
-    model holds merged."""
-    lora_rank: int = Field(default=16, ge=1)
-    lora_alpha: float = Field(default=16.0, gt=0)
-    """The additions are scaled by lora_alpha / lora_rank."""
 
 
 class SFTConfig(AlignmentConfig):
@@ -64,6 +65,7 @@ class SFTConfig(AlignmentConfig):
 
     stage: ClassVar[str] = "sft"
     module: ClassVar[str] = "tasks.sft"
+    version: ClassVar[int] = 2
 
     z_loss: float = Field(default=0.0, ge=0)
     """Weight of the squared logsumexp of each trained token's logits, which keeps them from drifting."""
@@ -74,7 +76,9 @@ class ReferenceLogprobsConfig(StageConfig):
 
     stage: ClassVar[str] = "reference-logprobs"
     module: ClassVar[str] = "tasks.reference_logprobs"
+    version: ClassVar[int] = 2
     kind: ClassVar[Kind] = "dataset"
+    in_processes: ClassVar[bool] = True
 
     shard_rows: int = Field(default=256, ge=1)
 
@@ -84,6 +88,7 @@ class PreferenceTuningConfig(AlignmentConfig):
 
     stage: ClassVar[str] = "preference-tuning"
     module: ClassVar[str] = "tasks.preference_tuning"
+    version: ClassVar[int] = 2
 
     objective: Literal["dpo", "rpo"] = "rpo"
     beta: Positive = 0.1
@@ -113,7 +118,7 @@ class RewardModelConfig(AlignmentConfig):
 
     stage: ClassVar[str] = "reward-model"
     module: ClassVar[str] = "tasks.reward_model"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     mode: Literal["regression", "ridge"] = "ridge"
     """Train trunk and head by mean squared error, or only a head on the frozen trunk, in closed form."""
@@ -165,6 +170,7 @@ class PretrainConfig(TrainingConfig):
 
     stage: ClassVar[str] = "pretrain"
     module: ClassVar[str] = "tasks.pretrain"
+    version: ClassVar[int] = 2
 
     model: ModelShape = ModelShape()
     """Shape of a fresh model; not used where a base checkpoint is given."""

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from models.batches import ExampleBatches
 from models.config import ModelConfig
 from models.decoder import init_model
+from models.lora import add_lora, merge_lora
 from models.objectives import NextToken, Preference, PreferenceSettings, Regression
 from models.optim import OptimizerSettings
 from models.packing import Document, Pair, Rated
@@ -41,6 +42,8 @@ class Case:
     objective: str = "sft"
     recompute: Any = "none"
     state_dtype: Any = "fp32"
+    adapted: str = ""
+    """Low-rank additions, merged at the end: "lora" or "dora"."""
 
 
 CASES = [
@@ -49,6 +52,8 @@ CASES = [
     Case("tensor-tied", ParallelPlan(tensor=2), LLAMA),
     Case("tensor-preference", ParallelPlan(tensor=2), NEMOTRON, "preference"),
     Case("fsdp-regression", ParallelPlan(shards=2), LLAMA, "regression"),
+    Case("fsdp-lora", ParallelPlan(shards=2), LLAMA, adapted="lora"),
+    Case("fsdp-dora", ParallelPlan(shards=2), NEMOTRON, adapted="dora"),
     Case("fsdp-compact", ParallelPlan(shards=2), LLAMA, state_dtype="bf16"),
     Case("fsdp-4", ParallelPlan(shards=4), LLAMA, "preference"),
     Case("hybrid", ParallelPlan(replicas=2, shards=2), LLAMA, recompute="selective"),
@@ -63,6 +68,8 @@ def make_trainer(case: Case, workers: Workers) -> Trainer[Any]:
     model = init_model(case.config, seed=0)
     reward = RewardModel(model)
     torch.nn.init.normal_(reward.head.weight, std=0.1, generator=torch.Generator().manual_seed(3))
+    if case.adapted:
+        add_lora(model, 4, 8.0, seed=1, magnitudes=case.adapted == "dora")
     rest = [reward.head] if case.objective == "regression" else []
     parallelize(model, rest, workers, dtype=torch.float32, recompute=case.recompute, offload=False)
     trained = reward if case.objective == "regression" else model
@@ -126,7 +133,10 @@ def main(folder: Path, world: int, rank: int) -> None:
     for case in CASES:
         if case.plan.world == world:
             trainer = make_trainer(case, Workers(case.plan))
-            write(trainer, train(trainer), folder, case.name)
+            reports = train(trainer)
+            if case.adapted:
+                merge_lora(trainer.model)
+            write(trainer, reports, folder, case.name)
     resume(folder, world)
     dist.destroy_process_group()
 

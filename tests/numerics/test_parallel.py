@@ -9,12 +9,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from models.lora import merge_lora
 from models.parallel.workers import Workers
 from models.train import Trainer
 from tests.numerics.parallel_cases import CASES, SAVED_AT, Case, make_trainer, train
@@ -39,9 +41,12 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def alone(case: Case) -> tuple[Trainer, list[dict[str, float]]]:
-    same = Case("", Workers().plan, case.config, case.objective, state_dtype=case.state_dtype)
+    same = replace(case, plan=Workers().plan, recompute="none")
     trainer = make_trainer(same, Workers())
-    return trainer, train(trainer)
+    reports = train(trainer)
+    if case.adapted:
+        merge_lora(trainer.model)
+    return trainer, reports
 
 
 def assert_same(results: Path, name: str, trainer: Trainer, reports: list[dict[str, float]]) -> None:

@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM
 from infra.errors import EmptyDataset, InputError
 from models.checkpoint import load_model
 from models.packing import Document, Pair
+from models.parallel.workers import Workers
 from tasks import preference_tuning, reference_logprobs
 from tasks.configs.base import Resources
 from tasks.configs.training import PreferenceTuningConfig, ReferenceLogprobsConfig
@@ -45,7 +46,7 @@ def margins(made, inputs, tokenizer) -> torch.Tensor:
     known = reference_logprobs.read_reference(inputs["reference"], inputs["policy"], inputs["pairs"], tokenizer)
     pairs, _ = preference_tuning.read_pairs(inputs["pairs"].rows(), tokenizer, known, 500, needs_rewards=False)
     model, _ = load_model(made.folder())
-    now = score_pairs(model, pairs, 4096)
+    now = score_pairs(model, pairs, 4096, Workers())
     return torch.tensor([
         (chosen - rejected) - (pair.reference_chosen - pair.reference_rejected)
         for (chosen, rejected), pair in zip(now, pairs, strict=True)

@@ -16,11 +16,14 @@ from infra.artifacts import Artifact, fingerprint_of, input_fingerprints
 from infra.errors import EmptyDataset, InputError
 from models.checkpoint import load_model
 from models.tokenizer import Tokenizer
-from tasks import sft
-from tasks.configs.training import SFTConfig
+from tasks import reference_logprobs, reward_model, sft
+from tasks.configs.base import StageConfig
+from tasks.configs.training import ReferenceLogprobsConfig, SFTConfig
 from tasks.job import run_step
-from tasks.rows import DIALOGUE
+from tasks.rows import ATTRIBUTE, DIALOGUE, PREFERENCE
 from tests.tasks.training.conftest import QUICK, Workshop
+from tests.tasks.training.test_reference_logprobs import ROWS
+from tests.tasks.training.test_reward_model import REGRESSION, some_rows
 
 SHARDED = QUICK.model_copy(update={"cpus": 2, "workers": 2})
 CONFIG = SFTConfig(epochs=2, global_batch_size=3, learning_rate=5e-3, resources=SHARDED)
@@ -38,7 +41,7 @@ def inputs(workshop: Workshop, tokenizer: Tokenizer, dialogues: list[dict[str, A
     return {"base": base, "dialogues": workshop.put_rows("dialogues", dialogues, DIALOGUE)}
 
 
-def run(workshop: Workshop, config: SFTConfig, inputs: dict[str, Artifact]) -> Artifact:
+def run(workshop: Workshop, config: StageConfig, inputs: dict[str, Artifact]) -> Artifact:
     """As a job does it."""
     fingerprint = fingerprint_of(config.stage, config.version, config.recipe(), input_fingerprints(inputs))
     artifact = Artifact(stage=config.stage, kind=config.kind, fingerprint=fingerprint, store=workshop.store.uri)
@@ -53,7 +56,10 @@ def run(workshop: Workshop, config: SFTConfig, inputs: dict[str, Artifact]) -> A
     return artifact
 
 
-@pytest.mark.parametrize("changes", [{}, {"tensor_parallel": 2, "recompute": "full"}], ids=["fsdp", "tensor"])
+TENSOR = pytest.param({"tensor_parallel": 2, "recompute": "full"}, id="tensor", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("changes", [pytest.param({}, id="fsdp"), TENSOR])
 def test_two_processes_make_what_one_makes(
     workshop: Workshop, another_workshop: Workshop, inputs: dict[str, Artifact], changes: dict[str, Any]
 ) -> None:
@@ -72,6 +78,36 @@ def test_two_processes_make_what_one_makes(
     assert not workshop.store.list(f"attempts/{made.stage}/{made.fingerprint}")
 
 
+@pytest.mark.slow
+def test_two_processes_score_pairs_as_one_does(
+    workshop: Workshop, another_workshop: Workshop, inputs: dict[str, Artifact]
+) -> None:
+    given = {"policy": inputs["base"], "pairs": workshop.put_rows("pairs", ROWS, PREFERENCE)}
+    made = run(workshop, ReferenceLogprobsConfig(shard_rows=3, resources=SHARDED), given)
+    alone = another_workshop.run(reference_logprobs.run, ReferenceLogprobsConfig(shard_rows=3), **given)
+    assert made.manifest().counts == alone.manifest().counts == {"in": 5, "kept": 5, "dropped:not usable": 0}
+    for found, expected in zip(made.iter_rows(), alone.iter_rows(), strict=True):
+        assert found["id"] == expected["id"] and found["tokens"] == expected["tokens"]
+        assert found["chosen_logprob"] == pytest.approx(expected["chosen_logprob"], rel=1e-5)
+        assert found["rejected_logprob"] == pytest.approx(expected["rejected_logprob"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_keep_the_best_reward_model_as_one_does(
+    workshop: Workshop, another_workshop: Workshop, tokenizer: Tokenizer
+) -> None:
+    given = {
+        "base": workshop.put_model("base", tokenizer),
+        "attributes": workshop.put_rows("attributes", some_rows(), ATTRIBUTE),
+    }
+    config = REGRESSION.model_copy(update={"steps": 12, "evaluate_every": 2, "learning_rate": 0.05})
+    made = run(workshop, config.model_copy(update={"resources": SHARDED}), given)
+    alone = another_workshop.run(reward_model.run, config, **given)
+    found, expected = made.manifest().metrics, alone.manifest().metrics
+    assert found["best_step"] == expected["best_step"] < 12
+    assert found["best_validation_loss"] == pytest.approx(expected["best_validation_loss"], rel=1e-3)
+
+
 def test_what_the_processes_refuse_is_raised_as_it_is(workshop: Workshop, inputs: dict[str, Artifact]) -> None:
     with pytest.raises(EmptyDataset, match="no dialogues to train on"):
         run(workshop, CONFIG.model_copy(update={"max_tokens": 4}), inputs)
@@ -80,6 +116,7 @@ def test_what_the_processes_refuse_is_raised_as_it_is(workshop: Workshop, inputs
         run(workshop, uneven, inputs)
 
 
+@pytest.mark.slow
 def test_processes_that_die_go_on_from_the_last_checkpoint(
     workshop: Workshop, another_workshop: Workshop, inputs: dict[str, Artifact]
 ) -> None:
