@@ -102,7 +102,7 @@ class Results:
     """The first is the one that is compared."""
     search: list[Measured]
     peers: list[Measured]
-    """The best setting over all steps, and a padded batch of 4 over two of them: in the first, AdamW has no moments yet."""
+    """The best setting over all steps; a padded batch of 4 over two, for its memory: the first has no AdamW moments."""
 
 
 def spread(step: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from infra.errors import InputError
 from models.config import ModelConfig
 from models.planner import TrainingMemory, TrainingSetup, training_memory
 from tasks.configs.base import Resources, StageConfig
-from tasks.configs.training import RewardModelConfig, TrainingConfig
+from tasks.configs.training import PreferenceTuningConfig, RewardModelConfig, TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,13 @@ def is_closed_form(config: TrainingConfig) -> bool:
 def training_setup(config: TrainingConfig, shape: ModelConfig) -> TrainingSetup:
     """What a stage's settings come to, for its longest row: an example longer than a microbatch has one of its own."""
     resources = config.resources
+    # Of a pair each answer may be as long as that, after a prompt that stands once.
+    longest = min(config.max_tokens, shape.max_positions) * (2 if isinstance(config, PreferenceTuningConfig) else 1)
     return TrainingSetup(
         plan=resources.parallel_plan,
         precision=resources.written_precision,
         state_dtype=config.optimizer_dtype,
-        microbatch_tokens=max(resources.microbatch_tokens, min(config.max_tokens, shape.max_positions)),
+        microbatch_tokens=max(resources.microbatch_tokens, longest),
         recompute=resources.recompute,
         offload=resources.offload and resources.gpus > 0,
         trainable=config.trainable,

@@ -111,7 +111,7 @@ def nemotron_4_340b(scale: float = 1.0) -> Plan:
         ),
         code_sft=sft.model_copy(update={"epochs": 1}),
         general_sft=sft,
-        reference_logprobs=ReferenceLogprobsConfig(resources=writing),
+        reference_logprobs=ReferenceLogprobsConfig(resources=training),
         preference_tuning=(dpo, rpo, rpo, rpo),
         dev_exam=EvaluateConfig(half="dev", max_tokens=1024, resources=writing),
         gate_exam=EvaluateConfig(half="gate", max_tokens=1024, resources=writing),

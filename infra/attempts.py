@@ -19,6 +19,7 @@ from infra.storage import Storage
 from infra.team import Team
 
 MARKER = "complete.json"
+CHOSEN = "chosen.json"
 STEP_FOLDER = re.compile(r"step-(\d{8})")
 
 logger = logging.getLogger(__name__)
@@ -59,19 +60,36 @@ class Checkpoints:
         return files
 
     def last(self) -> tuple[int, Path, dict[str, Any]] | None:
-        """The newest whole checkpoint: its step, a local folder with its files, its `extra`."""
+        """The newest whole checkpoint: its step, a local folder with its files, its `extra`.
+
+        Of a team the first chooses for all; raises StoreError in another that cannot read what was chosen.
+        """
+        if self.team.size == 1:
+            return self._newest_whole()
+        if self.team.leads:
+            found = self._newest_whole()
+            self.store.put(f"{self.key}/{CHOSEN}", json.dumps({"step": found[0] if found else None}).encode())
+        self.team.meet()
+        step = json.loads(self.store.read(f"{self.key}/{CHOSEN}"))["step"]
+        return None if step is None else self._open(step, self.store.read(f"{self.key}/step-{step:08d}/{MARKER}"))
+
+    def _open(self, step: int, marker: bytes) -> tuple[int, Path, dict[str, Any]]:
+        values = json.loads(marker)
+        return step, self._fetch(step, values["files"]), values["extra"]
+
+    def _newest_whole(self) -> tuple[int, Path, dict[str, Any]] | None:
         for step in sorted(self._steps(), reverse=True):
             found = self.store.read_if_exists(f"{self.key}/step-{step:08d}/{MARKER}")
             if found is None:
                 continue
             try:
-                marker = json.loads(found)
-                return step, self._fetch(step, marker["files"]), marker["extra"]
+                return self._open(step, found)
             except (StoreError, ValueError, KeyError) as error:
                 logger.warning("checkpoint %s of step %d is damaged and skipped: %s", self.key, step, error)
         return None
 
     def remove(self) -> None:
+        self.store.delete(f"{self.key}/{CHOSEN}")
         for step in self._steps():
             self._remove(step)
 

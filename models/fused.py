@@ -29,7 +29,8 @@ def swiglu(gate_BTF: Tensor, up_BTF: Tensor) -> Tensor:
 
 def trains_on_cpu(tensor: Tensor) -> bool:
     """Where torch has no norm kernel of its own, and tokens are not split over processes."""
-    return torch.is_grad_enabled() and tensor.device.type == "cpu" and not isinstance(tensor, DTensor)
+    plain = tensor.device.type == "cpu" and tensor.dtype == torch.float32 and not isinstance(tensor, DTensor)
+    return torch.is_grad_enabled() and plain
 
 
 def rms_norm(hidden_BTD: Tensor, weight_D: Tensor, eps: float) -> Tensor:

@@ -20,6 +20,7 @@ from models.flex_attention import FlexAttention
 from models.flops import Work, document_work, preference_work
 from models.losses import Distance, dpo_loss, regression_loss, rpo_loss, sft_loss, token_logprobs
 from models.packing import Document, PackedRow, Pair, Rated, pack_documents, pack_pairs, pack_rated
+from models.parallel.workers import Workers
 from models.te.layers import TETrunk
 
 Example = TypeVar("Example", contravariant=True)
@@ -52,9 +53,9 @@ class Objective(Protocol[Example]):
 class NextToken:
     """SFT and pretraining: the mean over all trained tokens of the global batch."""
 
-    def __init__(self, model: Decoder, z_loss: float = 0.0, multiple: int = 1) -> None:
-        """Rows are filled up to a `multiple` of tokens, here and below."""
-        self.model, self.z_loss, self.multiple = model, z_loss, multiple
+    def __init__(self, model: Decoder, z_loss: float = 0.0, workers: Workers | None = None) -> None:
+        """`workers`, here and below: the processes that share the model; None for this one alone."""
+        self.model, self.z_loss, self.workers = model, z_loss, workers or alone_with(model)
         self.config = model.config
 
     def work(self, document: Document, /) -> Work:
@@ -68,7 +69,7 @@ class NextToken:
 
     def loss(self, documents: Sequence[Document], total_weight: float, /) -> LossAndMetrics:
         row = pack_documents(documents)
-        hidden_ND = read_hidden(self.model, row, self.multiple)
+        hidden_ND = read_hidden(self.model, row, self.workers)
         targets_N = row.targets_N.to(hidden_ND.device)
         unembedding_VD = self.model.unembedding_VD
         return sft_loss(hidden_ND, unembedding_VD, targets_N, total_tokens=total_weight, z_loss=self.z_loss)
@@ -93,8 +94,8 @@ class PreferenceSettings:
 class Preference:
     """DPO or RPO with the weighted SFT term, averaged over the global batch's pairs."""
 
-    def __init__(self, model: Decoder, settings: PreferenceSettings, multiple: int = 1) -> None:
-        self.model, self.settings, self.multiple = model, settings, multiple
+    def __init__(self, model: Decoder, settings: PreferenceSettings, workers: Workers | None = None) -> None:
+        self.model, self.settings, self.workers = model, settings, workers or alone_with(model)
         self.config = model.config
 
     def work(self, pair: Pair, /) -> Work:
@@ -108,7 +109,7 @@ class Preference:
         return 1.0
 
     def loss(self, pairs: Sequence[Pair], total_weight: float, /) -> LossAndMetrics:
-        chosen_P, rejected_P = pair_logprobs(self.model, pairs, self.multiple)
+        chosen_P, rejected_P = pair_logprobs(self.model, pairs, self.workers)
         reference = [(pair.reference_chosen, pair.reference_rejected) for pair in pairs]
         rewards = [(pair.chosen_reward, pair.rejected_reward) for pair in pairs]
         reference_2P, rewards_2P = (torch.tensor(values).to(chosen_P).T for values in (reference, rewards))
@@ -132,8 +133,8 @@ class AttributeModel(Protocol):
 class Regression:
     """Five attributes at the end of a response: the mean squared error over the global batch's labels."""
 
-    def __init__(self, model: AttributeModel, multiple: int = 1) -> None:
-        self.model, self.multiple = model, multiple
+    def __init__(self, model: AttributeModel, workers: Workers | None = None) -> None:
+        self.model, self.workers = model, workers or alone_with(model.decoder)
         self.config = model.decoder.config
 
     def work(self, rated: Rated, /) -> Work:
@@ -146,23 +147,30 @@ class Regression:
         return float(sum(label == label for label in rated.labels))
 
     def loss(self, rated: Sequence[Rated], total_weight: float, /) -> LossAndMetrics:
-        predicted_NA = self.model.attributes(read_hidden(self.model.decoder, pack_rated(rated), self.multiple))
+        predicted_NA = self.model.attributes(read_hidden(self.model.decoder, pack_rated(rated), self.workers))
         labels_NA = torch.tensor([example.labels for example in rated]).to(predicted_NA)
         return regression_loss(predicted_NA, labels_NA, total_labels=total_weight)
 
 
-def pair_logprobs(model: Decoder, pairs: Sequence[Pair], multiple: int = 1) -> tuple[Tensor, Tensor]:
+def alone_with(model: Decoder) -> Workers:
+    """This process and no other, on the device where the model lies."""
+    return Workers(device=model.unembedding_VD.device)
+
+
+def pair_logprobs(model: Decoder, pairs: Sequence[Pair], workers: Workers | None = None) -> tuple[Tensor, Tensor]:
     """Summed log-probabilities of chosen and rejected responses, [P] each."""
     row = pack_pairs(pairs)
-    hidden_ND = read_hidden(model, row, multiple)
+    hidden_ND = read_hidden(model, row, workers)
     logprobs_N = token_logprobs(hidden_ND, model.unembedding_VD, row.targets_N.to(hidden_ND.device))
     sums = torch.stack([sequence.sum() for sequence in logprobs_N.split(row.counts)])
     return sums[0::2], sums[1::2]
 
 
-def read_hidden(model: Decoder, row: PackedRow, multiple: int = 1) -> Tensor:
+def read_hidden(model: Decoder, row: PackedRow, workers: Workers | None = None) -> Tensor:
     """Hidden states of a packed row where it asks for them, [N, D]."""
-    row, device = row.filled(multiple), model.unembedding_VD.device
+    workers = workers or alone_with(model)
+    # Not the weights' device: where they are offloaded it is another than that which computes.
+    row, device = row.filled(workers.row_multiple), workers.device
     own_kernel = isinstance(model.model, TETrunk) and isinstance(row.attend, PackedAttention)
     attend = FlexAttention(row.shapes, device) if device.type == "cuda" and not own_kernel else row.attend
     hidden_1TD = model.hidden(row.token_ids_1T.to(device), row.positions_1T.to(device), attend)

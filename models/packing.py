@@ -49,13 +49,14 @@ def share_out(lengths: Sequence[int], budget: int, ranks: int) -> list[list[list
     """Rounds of one bin of at most `budget` for each rank, with nearly the same number of tokens in all of them.
 
     Every rank takes part in every round, since they exchange weights and gradients; where there are fewer items than
-    ranks, some bins are empty. One rank gets the bins of `pack`.
+    ranks, some bins are empty. There are as few rounds as `pack` needs bins for, or where level ones do not hold all, a
+    few more; one rank alone then keeps the bins of `pack`.
     """
     bins = pack(lengths, budget)
-    if ranks == 1:
-        return [[members] for members in bins]
     count = -(-len(bins) // ranks) * ranks
     while (spread := _spread(lengths, budget, count)) is None:
+        if ranks == 1:
+            return [[members] for members in bins]
         count += ranks
     return [spread[start : start + ranks] for start in range(0, count, ranks)]
 

@@ -19,6 +19,9 @@ from models.train_state import load_weights_into
 from tasks.configs.base import Resources
 from tasks.configs.training import AlignmentConfig, TrainingConfig
 
+GPU_BACKEND = "cpu:gloo,cuda:nccl"
+"""Offloaded weights are exchanged too."""
+
 
 def distribute(
     config: TrainingConfig, model: Decoder, checkpoint: Artifact | None, rest: Sequence[nn.Module] = ()
@@ -41,6 +44,11 @@ def spread(
     plan, precision, recompute = resources.parallel_plan, resources.written_precision, resources.recompute
     workers = Workers(plan, training_device(resources), row_multiple=plan.tensor)
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+    if precision != "fp32" and workers.device.type == "cpu":
+        raise InputError(
+            f"{stage}: precision is {precision} and it trains on a processor, which has fp32 only",
+            "set resources.precision to auto, or give it GPUs",
+        )
     with fitting(stage):
         if resources.kernels == "te":
             check_shape(model.config, precision, plan.tensor)
@@ -69,7 +77,7 @@ def training_device(resources: Resources) -> torch.device:
             raise InputError("resources.offload is on, and the stage asks for no GPU", "set it to false, or add a GPU")
         return device
     if not dist.is_initialized():  # mixed precision is FSDP's, which wants a group even of one
-        dist.init_process_group("nccl", store=HashStore(), rank=0, world_size=1)
+        dist.init_process_group(GPU_BACKEND, store=HashStore(), rank=0, world_size=1)
     return torch.device("cuda", torch.cuda.current_device())
 
 

@@ -29,3 +29,9 @@ def hold_out(
     for item in items:
         sides[prompt_of(item) in held_out].append(item)
     return sides
+
+
+def hold_out_keyed(keyed: Sequence[tuple[str, Item]], fraction: float, seed: int) -> tuple[list[Item], list[Item]]:
+    """As `hold_out`, of items that come with their prompts."""
+    training, validation = hold_out(keyed, lambda pair: pair[0], fraction, seed)
+    return [item for _, item in training], [item for _, item in validation]

@@ -20,7 +20,7 @@ from tasks.best_weights import train_keeping_best
 from tasks.configs.search import one_value
 from tasks.configs.training import PreferenceTuningConfig
 from tasks.distribution import distribute
-from tasks.held_out import hold_out
+from tasks.held_out import hold_out_keyed
 from tasks.preference_pairs import longest, read_pair, tokens_digest
 from tasks.reference_logprobs import read_reference
 from tasks.training import (
@@ -49,15 +49,14 @@ def run(
     rows = take_part(pairs.rows(), config.part, config.parts)
     known = read_reference(reference, policy, pairs, tokenizer)
     limit, needs_rewards = token_limit(config, model), config.objective == "rpo"
-    rows, held_out = hold_out(rows, prompt_of, config.validation_fraction, config.seed)
-    kept, counts = read_pairs(rows, tokenizer, known, limit, needs_rewards)
-    validation = read_pairs(held_out, tokenizer, known, limit, needs_rewards)[0] if held_out else []
+    keyed, counts = read_pairs(rows, tokenizer, known, limit, needs_rewards)
+    kept, validation = hold_out_keyed(keyed, config.validation_fraction, config.seed)
     settings = preference_settings(config, kept)
     choose_weights(model, config)
     workers = distribute(config, model, policy)
     trainer = Trainer(
         model,
-        Preference(model, settings, workers.row_multiple),
+        Preference(model, settings, workers),
         kept,
         example_batches(config, kept),
         optimizer_settings(config),
@@ -87,10 +86,10 @@ def prompt_of(row: Row) -> str:
 
 def read_pairs(
     rows: Sequence[Row], tokenizer: Tokenizer, reference: Reference, max_tokens: int, needs_rewards: bool
-) -> tuple[list[Pair], dict[str, int]]:
-    """Token pairs with their reference log-probabilities and, where needed, their rewards."""
+) -> tuple[list[tuple[str, Pair]], dict[str, int]]:
+    """Each row's prompt and its token pair, with reference log-probabilities and, where needed, rewards."""
 
-    def make(row: Row) -> Pair:
+    def make(row: Row) -> tuple[str, Pair]:
         rewards = (row["chosen_reward"], row["rejected_reward"])
         if needs_rewards and None in rewards:
             raise Dropped("no rewards")
@@ -98,8 +97,8 @@ def read_pairs(
         keep_short(longest(pair), max_tokens)
         chosen, rejected = _reference_of(row, pair, reference)
         rewards = [float(reward) if needs_rewards else 0.0 for reward in rewards]
-        return replace(pair, reference_chosen=chosen, reference_rejected=rejected, chosen_reward=rewards[0],
-                       rejected_reward=rewards[1])  # fmt: skip
+        return prompt_of(row), replace(pair, reference_chosen=chosen, reference_rejected=rejected,
+                                       chosen_reward=rewards[0], rejected_reward=rewards[1])  # fmt: skip
 
     return examples_of(rows, make, "preference pairs")
 

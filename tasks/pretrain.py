@@ -59,7 +59,7 @@ def run(
     plan = batches(config, pieces)
     choose_weights(model, config)
     workers = distribute(config, model, base)
-    objective = NextToken(model, config.z_loss, workers.row_multiple)
+    objective = NextToken(model, config.z_loss, workers)
     trainer = Trainer(model, objective, pieces, plan, settings, config.resources.microbatch_tokens, workers)
     resume(trainer, output)
     metrics = train(trainer, config, output)

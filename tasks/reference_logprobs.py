@@ -65,16 +65,13 @@ def score_pairs(
     model: Decoder, pairs: Sequence[Pair], microbatch_tokens: int, workers: Workers
 ) -> list[tuple[float, float]]:
     """Summed log-probabilities of both responses of each pair, in order; every process gets them all."""
-    sums_P2 = torch.zeros(len(pairs), 2, dtype=torch.float64, device=model.unembedding_VD.device)
-    if pairs:
-        for bins in share_out([pair.length for pair in pairs], microbatch_tokens, workers.plan.data_ranks):
-            members = bins[workers.data_rank]
-            # A process with nothing to score still takes part in the exchange of weights.
-            chosen_P, rejected_P = pair_logprobs(
-                model, [pairs[index] for index in members or [0]], workers.row_multiple
-            )
-            if members:
-                sums_P2[members] = torch.stack([chosen_P, rejected_P], dim=1).to(sums_P2)
+    sums_P2 = torch.zeros(len(pairs), 2, dtype=torch.float64, device=workers.device)
+    for bins in share_out([pair.length for pair in pairs], microbatch_tokens, workers.plan.data_ranks):
+        members = bins[workers.data_rank]
+        # A process with nothing to score still takes part in the exchange of weights.
+        logprobs = pair_logprobs(model, [pairs[index] for index in members or [0]], workers)
+        if members:
+            sums_P2[members] = torch.stack(logprobs, dim=1).to(sums_P2)
     return [(chosen, rejected) for chosen, rejected in workers.sum_tensor(sums_P2).tolist()]
 
 

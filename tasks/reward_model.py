@@ -15,8 +15,8 @@ from torch import Tensor
 from infra.artifacts import Artifact
 from infra.output import Outcome, Output
 from models.lora import merge_lora
-from models.objectives import Regression
-from models.packing import Rated
+from models.objectives import Regression, read_hidden
+from models.packing import Rated, pack_rated, share_out
 from models.parallel.gather import gathered_reward_model
 from models.parallel.workers import Workers
 from models.reward import RewardModel, RewardScorer, encode_conversation, load_reward_model, save_reward_model
@@ -40,6 +40,7 @@ from tasks.training import (
     keep_short,
     licences_of,
     open_model,
+    open_trainee,
     optimizer_settings,
     token_limit,
 )
@@ -59,27 +60,42 @@ class Answer:
     rated: Rated
 
 
+@dataclass(frozen=True)
+class Parts:
+    """The reward model in the making, and what it is made of."""
+
+    model: RewardModel
+    tokenizer: Tokenizer
+    base: Artifact
+
+
 def prompt_of(answer: Answer) -> str:
     return answer.prompt
 
 
 def run(config: RewardModelConfig, output: Output, base: Artifact, attributes: Artifact) -> Outcome:
     """A reward model folder. Raises EmptyDataset without labelled rows of at least two prompts."""
-    decoder, tokenizer = open_model(base, config.resources)
-    model = RewardModel(decoder).to(decoder.unembedding_VD.device)
+    ridge = config.mode == "ridge"
+    decoder, tokenizer = open_model(base, config.resources) if ridge else open_trainee(base, config)
+    model = RewardModel(decoder)
+    model.head.to("cpu" if decoder.unembedding_VD.is_meta else decoder.unembedding_VD.device)
     rows = attributes.rows()
     answers, counts = read_answers(rows, tokenizer, token_limit(config, decoder))
     training, validation = hold_out(answers, prompt_of, config.validation_fraction, config.seed)
-    fit = fit_head if config.mode == "ridge" else train_regression
-    metrics, workers = fit(config, output, model, tokenizer, (training, validation))
+    fit = fit_head if ridge else train_regression
+    metrics, workers = fit(config, output, Parts(model, tokenizer, base), (training, validation))
+    predicted = predict(model, validation, config.resources.microbatch_tokens, workers)
     merge_lora(decoder)
     model = gathered_reward_model(model, workers)
     if model is None:
         return Outcome()  # another process tells
-    predicted = torch.tensor(RewardScorer(model, tokenizer).score([answer.messages for answer in validation]))
     metrics |= attribute_metrics(predicted, labels_of(validation), [answer.prompt for answer in validation])
     write_reward_model(model, tokenizer, output, validation[0])
-    sizes = {"training_rows": len(training), "validation_rows": len(validation), "peak_memory_gib": peak_memory_gib()}
+    sizes = {
+        "training_rows": len(training),
+        "validation_rows": len(validation),
+        "peak_memory_gib": peak_memory_gib(workers.device),
+    }
     result = {"mode": config.mode, "attributes": list(ATTRIBUTES), "licences": licences_of(base, rows)}
     return Outcome(metrics=metrics | sizes, result=result, counts=counts)
 
@@ -102,16 +118,27 @@ def labels_of(answers: Sequence[Answer]) -> Tensor:
     return torch.tensor([answer.rated.labels for answer in answers])
 
 
+@torch.no_grad()
+def predict(model: RewardModel, answers: Sequence[Answer], microbatch_tokens: int, workers: Workers) -> Tensor:
+    """Attributes of the answers, [N, A], by all the processes that hold the model; each gets them all."""
+    rated = [answer.rated for answer in answers]
+    predicted_NA = torch.zeros(len(rated), len(ATTRIBUTES), dtype=torch.float64, device=workers.device)
+    for bins in share_out([len(one.token_ids) for one in rated], microbatch_tokens, workers.plan.data_ranks):
+        members = bins[workers.data_rank]
+        row = pack_rated([rated[index] for index in members or [0]])  # the others wait for this process's slices
+        found_NA = model.attributes(read_hidden(model.decoder, row, workers))
+        if members:
+            predicted_NA[members] = found_NA.to(predicted_NA)
+    return workers.sum_tensor(predicted_NA).cpu().float()
+
+
 def fit_head(
-    config: RewardModelConfig,
-    output: Output,
-    model: RewardModel,
-    tokenizer: Tokenizer,
-    data: tuple[list[Answer], list[Answer]],
+    config: RewardModelConfig, output: Output, parts: Parts, data: tuple[list[Answer], list[Answer]]
 ) -> tuple[dict[str, float], Workers]:
     """Set the head by ridge regression; metrics of the training rows, each predicted without its prompt."""
     training, _ = data
-    features, scorer = [], RewardScorer(model, tokenizer)
+    model = parts.model
+    features, scorer = [], RewardScorer(model, parts.tokenizer)
     for start in range(0, len(training), FEATURE_ROWS):
         messages = [answer.messages for answer in training[start : start + FEATURE_ROWS]]
         features.append(scorer.features(messages))
@@ -128,18 +155,15 @@ def fit_head(
 
 
 def train_regression(
-    config: RewardModelConfig,
-    output: Output,
-    model: RewardModel,
-    tokenizer: Tokenizer,
-    data: tuple[list[Answer], list[Answer]],
+    config: RewardModelConfig, output: Output, parts: Parts, data: tuple[list[Answer], list[Answer]]
 ) -> tuple[dict[str, float], Workers]:
     """Train by mean squared error and leave the weights of the lowest validation loss in the model."""
     training, validation = ([answer.rated for answer in part] for part in data)
+    model = parts.model
     choose_weights(model.decoder, config)
-    workers = distribute(config, model.decoder, None, [model.head])
+    workers = distribute(config, model.decoder, parts.base, [model.head])
     settings, microbatch = optimizer_settings(config), config.resources.microbatch_tokens
-    objective, plan = Regression(model, workers.row_multiple), example_batches(config, training)
+    objective, plan = Regression(model, workers), example_batches(config, training)
     trainer = Trainer(model, objective, training, plan, settings, microbatch, workers)
     return train_keeping_best(trainer, config, output, validation), workers
 

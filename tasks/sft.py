@@ -20,7 +20,7 @@ from models.train import Trainer
 from tasks.best_weights import train_keeping_best
 from tasks.configs.training import SFTConfig
 from tasks.distribution import distribute
-from tasks.held_out import hold_out
+from tasks.held_out import hold_out_keyed
 from tasks.rows import canonical
 from tasks.training import (
     Dropped,
@@ -42,15 +42,13 @@ def run(config: SFTConfig, output: Output, base: Artifact, dialogues: Artifact) 
     """A checkpoint trained from `base` on dialogue rows. Raises EmptyDataset where no row can be trained on."""
     model, tokenizer = open_trainee(base, config)
     rows = dialogues.rows()
-    limit = token_limit(config, model)
-    rows, held_out = hold_out(rows, first_words, config.validation_fraction, config.seed)
-    documents, counts = read_documents(rows, tokenizer, limit)
-    validation = read_documents(held_out, tokenizer, limit)[0] if held_out else []
+    keyed, counts = read_documents(rows, tokenizer, token_limit(config, model))
+    documents, validation = hold_out_keyed(keyed, config.validation_fraction, config.seed)
     choose_weights(model, config)
     workers = distribute(config, model, base)
     trainer = Trainer(
         model,
-        NextToken(model, config.z_loss, workers.row_multiple),
+        NextToken(model, config.z_loss, workers),
         documents,
         example_batches(config, documents),
         optimizer_settings(config),
@@ -73,15 +71,17 @@ def first_words(row: Row) -> str:
     return canonical([*takewhile(lambda message: message["role"] != "assistant", row["messages"])])
 
 
-def read_documents(rows: Sequence[Row], tokenizer: Tokenizer, max_tokens: int) -> tuple[list[Document], dict[str, int]]:
-    """Dialogues as documents of which only assistant turns are trained."""
+def read_documents(
+    rows: Sequence[Row], tokenizer: Tokenizer, max_tokens: int
+) -> tuple[list[tuple[str, Document]], dict[str, int]]:
+    """Dialogues as documents of which only assistant turns are trained, each with the words that it starts from."""
 
-    def make(row: Row) -> Document:
+    def make(row: Row) -> tuple[str, Document]:
         if not any(message["role"] == "assistant" for message in row["messages"]):
             raise Dropped("no assistant turn")
         token_ids, trained = encoded(lambda: encode_dialogue(tokenizer, row["messages"]))
         document = Document.of(token_ids, trained)
         keep_short(len(document.token_ids), max_tokens)
-        return document
+        return first_words(row), document
 
     return examples_of(rows, make, "dialogues")

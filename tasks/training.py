@@ -191,7 +191,7 @@ def training_metrics(trainer: Trainer[Any]) -> dict[str, float]:
     means = {f"mean_{name}": value for name, value in totals.means().items()}
     last = {f"final_{name}": value for name, value in totals.last.items()}
     counters = {"steps": totals.step, "skipped_steps": totals.skipped, "tokens": totals.tokens}
-    return means | last | counters | {"peak_memory_gib": peak_memory_gib()}
+    return means | last | counters | {"peak_memory_gib": peak_memory_gib(trainer.workers.device)}
 
 
 def write_model(model: Decoder, tokenizer: Tokenizer, output: Output, probe: Sequence[int], workers: Workers) -> None:

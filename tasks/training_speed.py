@@ -24,7 +24,8 @@ class Speed:
         self.shape = trainer.objective.config
         self.trainable: Trainable = config.trainable
         self.rank = config.lora_rank
-        name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+        self.device = trainer.workers.device
+        name = torch.cuda.get_device_name() if self.device.type == "cuda" else ""
         self.peak = peak_flops(name, config.resources.written_precision) if name else None
         self.started, self.tokens_before = time.monotonic(), trainer.totals.tokens
         self.flops = self.paper_flops = self.busy = 0.0
@@ -40,7 +41,7 @@ class Speed:
             self.paper_flops + paper,
             self.busy + report.seconds,
         )
-        return self._rates(flops, paper, report.seconds) | {"peak_memory_gib": peak_memory_gib()}
+        return self._rates(flops, paper, report.seconds) | {"peak_memory_gib": peak_memory_gib(self.device)}
 
     def tokens_per_s(self) -> float:
         return round((self.trainer.totals.tokens - self.tokens_before) / (time.monotonic() - self.started), 1)
@@ -53,9 +54,10 @@ class Speed:
     def summary(self) -> str:
         totals, found = self.trainer.totals, self.metrics()
         share = f", MFU {found['mfu']:.1%}" if "mfu" in found else ""
+        memory = peak_memory_gib(self.device)
         return (
             f"{totals.step} steps, {totals.tokens} tokens, {found['tokens_per_s']} tokens/s, "
-            f"{found.get('model_tflops_per_s', 0):.3g} TFLOP/s{share}, peak memory {peak_memory_gib():.1f} GiB, "
+            f"{found.get('model_tflops_per_s', 0):.3g} TFLOP/s{share}, peak memory {memory:.1f} GiB, "
             f"best loss {totals.best_loss:.4g}, {totals.skipped} skipped"
         )
 
@@ -66,8 +68,8 @@ class Speed:
         return rates
 
 
-def peak_memory_gib() -> float:
-    """Of the accelerator where there is one, else of this process."""
-    if torch.cuda.is_available():
+def peak_memory_gib(device: torch.device) -> float:
+    """Of the GPU that is trained on, or of this process."""
+    if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

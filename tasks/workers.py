@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,19 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.queue import Empty, Queue
 
 from infra import errors
+from infra.artifacts import Artifact
+from infra.attempts import STEP_FOLDER
 from infra.storage import Storage
 from infra.team import Team
 from tasks.configs.base import Resources
+from tasks.distribution import GPU_BACKEND
 
 ATTEMPTS = 3
-"""Starts of the processes without a step's checkpoint in between, before the stage fails."""
+"""Starts of the processes without a new checkpoint in between, before the stage fails."""
 MEETING_S = 1800
-"""Seconds that a process waits for the others before it gives up."""
+"""Seconds that a process waits in an exchange of training before it gives up."""
+SAVING_S = 24 * 3600
+"""Seconds that it waits for the others to put files into the store. Ray sees to processes that died."""
 POLL_S = 0.5
 
 Event = dict[str, Any]
@@ -51,25 +57,37 @@ def run_on_workers(
     spec = {
         "make": make, "step": step, "threads": cores_each(resources), "store": store.uri, "workspace": str(workspace),
     }  # fmt: skip
-    reason = ""
-    for attempt in range(1, ATTEMPTS + 1):
-        place = f"attempts/{step['artifact']['stage']}/{step['artifact']['fingerprint']}/ray-{attempt}"
+    artifact, failed, reached, reason = Artifact.model_validate(step["artifact"]), 0, -1, ""
+    for start in count(1):
+        if failed == ATTEMPTS or artifact.exists():
+            break
+        place = f"attempts/{artifact.stage}/{artifact.fingerprint}/ray-{start}"
         mailbox: Any = Queue(actor_options={"num_cpus": 0})
         with Listening(mailbox, tell) as heard:
             try:
                 _trainer(spec | {"mailbox": mailbox}, resources, store, place).fit()
-                return
             except (RayError, TrainingFailedError) as error:
                 reason = _reason(error)
             finally:
                 store.delete_folder(place)
         if heard.failure is not None:
             raise heard.failure
-        tell({"event": "line", "text": f"training's processes died ({reason}); attempt {attempt} of {ATTEMPTS}"})
+        if not artifact.exists():
+            before, reached = reached, newest_step(store, artifact)
+            failed = 1 if reached > before else failed + 1
+            tell({"event": "line", "text": f"training's processes died ({reason}); attempt {failed} of {ATTEMPTS}"})
+    if artifact.exists():
+        return
     raise errors.StageFailed(
         f"training's processes died {ATTEMPTS} times, at last with: {reason}",
         "look into the job's log; give them more memory, or lower microbatch_tokens",
     )
+
+
+def newest_step(store: Storage, artifact: Artifact) -> int:
+    """Of the checkpoints that there are; -1 without any."""
+    folders = store.children(f"attempts/{artifact.stage}/{artifact.fingerprint}")
+    return max((int(match[1]) for name in folders if (match := STEP_FOLDER.fullmatch(name))), default=-1)
 
 
 def _trainer(spec: dict[str, Any], resources: Resources, store: Storage, place: str) -> TorchTrainer:
@@ -83,7 +101,7 @@ def _trainer(spec: dict[str, Any], resources: Resources, store: Storage, place: 
         scaling_config=ScalingConfig(
             num_workers=resources.training_workers, use_gpu=bool(resources.gpus), resources_per_worker=each
         ),
-        torch_config=TorchConfig(backend="nccl" if resources.gpus else "gloo", timeout_s=MEETING_S),
+        torch_config=TorchConfig(backend=GPU_BACKEND if resources.gpus else "gloo", timeout_s=MEETING_S),
         run_config=RunConfig(
             name=name,
             storage_path=path,
@@ -96,7 +114,7 @@ def _trainer(spec: dict[str, Any], resources: Resources, store: Storage, place: 
 def _work(spec: dict[str, Any]) -> None:
     """What each process does."""
     torch.set_num_threads(spec["threads"])
-    group: Any = dist.new_group(backend="gloo", timeout=timedelta(seconds=MEETING_S))
+    group: Any = dist.new_group(backend="gloo", timeout=timedelta(seconds=SAVING_S))
 
     def meet() -> None:
         dist.barrier(group)
@@ -147,10 +165,16 @@ class Listening:
 
 
 def cores_each(resources: Resources) -> int:
-    """Cores of each process: its share of the node's."""
+    """Cores of each process: its share of the smallest node's that may hold it."""
     on_node = max(1, resources.training_workers // resources.nodes)
-    cores = resources.cpus or int(max(node["Resources"].get("CPU", 1) for node in ray.nodes() if node["Alive"]))
+    cores = resources.cpus or int(min(node.get("CPU", 1) for node in _eligible(resources)))
     return max(1, cores // on_node)
+
+
+def _eligible(resources: Resources) -> list[dict[str, float]]:
+    """What each living node has, of those with GPUs where these are asked for."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [node for node in nodes if node.get("GPU", 0) >= 1 or not resources.gpus] or [{}]
 
 
 def _connect(resources: Resources) -> None:
@@ -163,13 +187,15 @@ def _connect(resources: Resources) -> None:
             include_dashboard=None if inside else False,
             log_to_driver=False,
         )
-    found, workers = ray.cluster_resources(), resources.training_workers
-    for name, needed in (("CPU", workers), ("GPU", workers if resources.gpus else 0)):
-        if needed > found.get(name, 0):
-            raise errors.InputError(
-                f"resources: {workers} training processes need {needed} {name}; the cluster has {found.get(name, 0):g}",
-                "lower resources.workers, or add nodes",
-            )
+    workers, cores = resources.training_workers, cores_each(resources)
+    nodes = _eligible(resources)
+    room = [min(int(n.get("CPU", 0) // cores), int(n.get("GPU", 0)) if resources.gpus else workers) for n in nodes]
+    if sum(room) < workers:
+        each = f"{cores} CPU and 1 GPU" if resources.gpus else f"{cores} CPU"
+        raise errors.InputError(
+            f"resources: {workers} training processes of {each} each; the cluster has room for {sum(room)}",
+            "lower resources.workers or cpus, or add nodes",
+        )
 
 
 def _reason(error: Exception) -> str:

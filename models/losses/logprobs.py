@@ -78,7 +78,7 @@ class _TokenLogprobs(torch.autograd.Function):
         slopes_ND = torch.empty_like(hidden_ND) if ctx.slopes_known else hidden_ND.new_empty(0)
         normalizers_N = hidden_ND.new_empty(len(tokens_N), dtype=_precision(hidden_ND))
         logprobs_N = torch.empty_like(normalizers_N)
-        logits = _Logits(unembedding_VD, len(tokens_N), chunk_elements)
+        logits = _Logits(unembedding_VD, len(tokens_N), vocabulary, chunk_elements)
         for rows in logits.chunks:
             logits_CV = logits.of(hidden_ND[rows])
             logprobs_N[rows] = vocabulary.picked(logits_CV, tokens_N[rows])
@@ -102,12 +102,13 @@ class _TokenLogprobs(torch.autograd.Function):
             return slopes_ND * grad_N[:, None].to(slopes_ND.dtype), None, None, None, None, None
         hidden_ND, unembedding_VD, tokens_N, normalizers_N = ctx.saved_tensors
         grads = _Gradients(hidden_ND, unembedding_VD, ctx.needs_input_grad)
-        logits = _Logits(unembedding_VD, len(tokens_N), ctx.chunk_elements)
+        logits = _Logits(unembedding_VD, len(tokens_N), ctx.vocabulary, ctx.chunk_elements)
         for rows in logits.chunks:
             softmax_CV = logits.of(hidden_ND[rows]).sub_(normalizers_N[rows, None]).exp_()
             grad_C1 = grad_N[rows, None]
             grads.add(rows, ctx.vocabulary.add(softmax_CV.mul_(-grad_C1), tokens_N[rows], grad_C1))
-        return grads.whole_hidden(ctx.vocabulary), grads.unembedding_VD, None, None, None, None
+        grads.whole_hidden(ctx.vocabulary)
+        return *grads.scaled(None), None, None, None, None
 
 
 class _SummedNLL(torch.autograd.Function):
@@ -119,7 +120,7 @@ class _SummedNLL(torch.autograd.Function):
         grads = _Gradients(hidden_ND, unembedding_VD, ctx.needs_input_grad if training else (False, False))
         nll = hidden_ND.new_zeros((), dtype=_precision(hidden_ND))
         squares = torch.zeros_like(nll)
-        logits = _Logits(unembedding_VD, len(tokens_N), chunk_elements)
+        logits = _Logits(unembedding_VD, len(tokens_N), vocabulary, chunk_elements)
         for rows in logits.chunks:
             logits_CV = logits.of(hidden_ND[rows])
             picked_C = vocabulary.picked(logits_CV, tokens_N[rows])
@@ -138,9 +139,7 @@ class _SummedNLL(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         grad, _ = grad_outputs
-        found = (ctx.grads.hidden_ND, ctx.grads.unembedding_VD)
-        scaled = [None if slope is None else slope * grad.to(slope.dtype) for slope in found]
-        return scaled[0], scaled[1], None, None
+        return *ctx.grads.scaled(grad), None, None
 
 
 class _Gradients:
@@ -149,7 +148,9 @@ class _Gradients:
     def __init__(self, hidden_ND: Tensor, unembedding_VD: Tensor, wanted: tuple[bool, ...]) -> None:
         self.inputs = (hidden_ND.detach(), unembedding_VD.detach())
         self.hidden_ND = torch.empty_like(self.inputs[0]) if wanted[0] else None
-        self.unembedding_VD = torch.zeros_like(self.inputs[1]) if wanted[1] else None
+        # Many chunks add up here: in bf16 small ones would vanish.
+        precision = _precision(unembedding_VD)
+        self.unembedding_VD = torch.zeros_like(self.inputs[1], dtype=precision) if wanted[1] else None
         self.wanted = wanted[0] or wanted[1]
 
     def add(self, rows: slice, grad_CV: Tensor) -> None:
@@ -158,7 +159,16 @@ class _Gradients:
         if self.hidden_ND is not None:
             torch.mm(grad_CV, unembedding_VD, out=self.hidden_ND[rows])
         if self.unembedding_VD is not None:
-            self.unembedding_VD.addmm_(grad_CV.T, hidden_ND[rows])
+            if self.unembedding_VD.dtype == grad_CV.dtype:
+                self.unembedding_VD.addmm_(grad_CV.T, hidden_ND[rows])
+            else:
+                self.unembedding_VD += grad_CV.T @ hidden_ND[rows]
+
+    def scaled(self, grad: Tensor | None) -> list[Tensor | None]:
+        """Times the gradient of what they add up to, in the inputs' precision."""
+        found = (self.hidden_ND, self.unembedding_VD)
+        times = [slope if slope is None or grad is None else slope * grad for slope in found]
+        return [None if s is None else s.to(own.dtype) for s, own in zip(times, self.inputs, strict=True)]
 
     def whole_hidden(self, vocabulary: Vocabulary) -> Tensor | None:
         """The hidden states' gradient, which every part of the vocabulary adds to."""
@@ -168,9 +178,9 @@ class _Gradients:
 class _Logits:
     """Logits of one chunk after another, in the same memory: a CPU touches new pages more slowly than it fills old."""
 
-    def __init__(self, unembedding_VD: Tensor, tokens: int, chunk_elements: int) -> None:
+    def __init__(self, unembedding_VD: Tensor, tokens: int, vocabulary: Vocabulary, chunk_elements: int) -> None:
         self.unembedding_VD = unembedding_VD.detach()
-        self.chunks = [*_chunks(tokens, len(unembedding_VD), chunk_elements)]
+        self.chunks = [*_chunks(tokens, vocabulary.rows or len(unembedding_VD), chunk_elements)]
         rows = max((chunk.stop - chunk.start for chunk in self.chunks), default=0)
         self.memory_CV = unembedding_VD.new_empty((rows, len(unembedding_VD)), dtype=_precision(unembedding_VD))
 

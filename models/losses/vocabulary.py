@@ -20,6 +20,8 @@ class Vocabulary:
 
     start: int = 0
     group: dist.ProcessGroup | None = None
+    rows: int = 0
+    """Of the largest part: what all must cut their work by, to meet each other equally often; 0 for the whole."""
 
     def whole(self, values: Tensor, operation: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> Tensor:
         """`values` of all parts together, in place."""
@@ -63,5 +65,5 @@ def local_part(unembedding_VD: Tensor) -> tuple[Tensor, Vocabulary]:
     mesh, placements = unembedding_VD.device_mesh, unembedding_VD.placements
     if placements != (Shard(0),):
         raise ValueError(f"the unembedding is split as {placements}; expected by rows over one dimension")
-    rows, parts, place = unembedding_VD.shape[0], mesh.size(), mesh.get_local_rank()
-    return unembedding_VD.to_local(), Vocabulary(min(rows, -(-rows // parts) * place), mesh.get_group())
+    rows, part = unembedding_VD.shape[0], -(-unembedding_VD.shape[0] // mesh.size())
+    return unembedding_VD.to_local(), Vocabulary(min(rows, part * mesh.get_local_rank()), mesh.get_group(), part)

@@ -42,7 +42,8 @@ def whole_weights(module: nn.Module, workers: Workers) -> dict[str, Tensor] | No
     """Whole weights by Hugging Face's names on the processor, in the first process only."""
     weights = {}
     for name, tensor in module.state_dict().items():
-        whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        moved = tensor.to(workers.device)
+        whole = moved.full_tensor() if isinstance(moved, DTensor) else moved
         if workers.rank == 0:
             weights[name] = whole.detach().cpu()
     return weights if workers.rank == 0 else None

@@ -25,8 +25,8 @@ class Workers:
 
     @property
     def together(self) -> bool:
-        """Whether there is a process group, if only of this process."""
-        return dist.is_initialized()
+        """Whether the model is in FSDP's hands: with several processes, and on a GPU also with one."""
+        return self.plan.world > 1 or self.device.type == "cuda"
 
     @property
     def rank(self) -> int:
@@ -43,8 +43,8 @@ class Workers:
 
         Raises ValueError where the process group has another size than the plan.
         """
-        if not self.together or dist.get_world_size() != self.plan.world:
-            found = dist.get_world_size() if self.together else "no process group"
+        if not dist.is_initialized() or dist.get_world_size() != self.plan.world:
+            found = dist.get_world_size() if dist.is_initialized() else "no process group"
             raise ValueError(f"the plan {self.plan} is for {self.plan.world} processes; there are {found}")
         shape = (self.plan.replicas, self.plan.shards, self.plan.tensor)
         return init_device_mesh(self.device.type, shape, mesh_dim_names=("replicas", "shards", "tensor"))
@@ -59,10 +59,11 @@ class Workers:
 
     def sum(self, values: Mapping[str, float]) -> dict[str, float]:
         """The values of all data-parallel groups together; every process passes the same names."""
-        if self.plan.data_ranks == 1:
+        if self.plan.world == 1:
             return dict(values)
-        totals = torch.tensor([*values.values()], dtype=torch.float64, device=self.device)
-        return dict(zip(values, self.sum_tensor(totals).tolist(), strict=True))
+        totals = self.sum_tensor(torch.tensor([*values.values()], dtype=torch.float64, device=self.device))
+        dist.broadcast(totals, 0)  # what is decided by them must be decided alike
+        return dict(zip(values, totals.tolist(), strict=True))
 
     def sum_tensor(self, values: Tensor) -> Tensor:
         """The same of a tensor, of the same shape everywhere, in place."""

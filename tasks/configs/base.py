@@ -137,6 +137,10 @@ class Resources(Config):
 
     @model_validator(mode="after")
     def _workers_divide(self) -> "Resources":
+        if self.gpus and self.workers > self.nodes * self.gpus:
+            raise ValueError(
+                f"workers is {self.workers} on {self.nodes} nodes of {self.gpus} GPUs; expected at most one a GPU"
+            )
         shared = self.tensor_parallel * self.replicas
         if self.training_workers % shared:
             raise ValueError(

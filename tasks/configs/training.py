@@ -128,6 +128,11 @@ class RewardModelConfig(AlignmentConfig):
     """Ridge: penalty as a share of the features' mean squared length; "auto" takes the best of a grid by
     leave-one-prompt-out on the training rows."""
 
+    @property
+    def spread(self) -> bool:
+        """A head on a frozen trunk is fitted in the job's own process."""
+        return super().spread and self.mode == "regression"
+
     @model_validator(mode="after")
     def _penalises(self) -> "RewardModelConfig":
         if self.ridge_penalty != "auto" and self.ridge_penalty <= 0:

@@ -72,7 +72,7 @@ def test_a_dry_run_refuses_what_cannot_fit(ratchet: Any, workspace: Path) -> Non
 
 
 def test_heads_that_cannot_be_split_are_refused(ratchet: Any) -> None:
-    ended = ratchet("plan", *NODE, *small_rows(tensor_parallel=3, workers=24))
+    ended = ratchet("plan", *NODE, *small_rows(tensor_parallel=3, workers=6))
     assert ended.code == 2 and "reward model: tensor_parallel is 3" in ended.err
 
 

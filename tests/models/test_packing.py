@@ -7,6 +7,7 @@ from models.config import ModelConfig
 from models.decoder import Decoder, init_model
 from models.objectives import NextToken, Preference, PreferenceSettings, Regression, pair_logprobs, read_hidden
 from models.packing import Document, Pair, Rated, pack, pack_documents, pack_pairs, pack_rated, share_out
+from models.parallel.workers import Workers
 
 LLAMA = ModelConfig("llama", 101, 32, 64, 3, 4, 2, 8, tied_embeddings=True, init_std=0.2)
 NEMOTRON = ModelConfig("nemotron", 101, 32, 64, 3, 4, 2, 12, rotary_fraction=0.5, init_std=0.2)
@@ -83,7 +84,9 @@ def test_filling_a_row_up_changes_nothing_that_is_read(model, pairs):
     row = pack_pairs([Pair(*documents)]) if pairs else pack_documents(documents)
     filled = row.filled(4)
     assert filled.token_ids_1T.shape[1] % 4 == 0 and filled.token_ids_1T.shape[1] > row.token_ids_1T.shape[1]
-    torch.testing.assert_close(read_hidden(model, row), read_hidden(model, row, 4), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        read_hidden(model, row), read_hidden(model, row, Workers(row_multiple=4)), rtol=0, atol=1e-5
+    )
     assert row.filled(1) is row
 
 

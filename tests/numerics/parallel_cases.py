@@ -73,28 +73,28 @@ def make_trainer(case: Case, workers: Workers) -> Trainer[Any]:
     rest = [reward.head] if case.objective == "regression" else []
     parallelize(model, rest, workers, dtype=torch.float32, recompute=case.recompute, offload=False)
     trained = reward if case.objective == "regression" else model
-    examples, objective = OBJECTIVES[case.objective](model, reward, workers.plan.tensor)
+    examples, objective = OBJECTIVES[case.objective](model, reward, workers)
     plan = ExampleBatches(len(examples), 5, seed=4, steps=STEPS)
     settings = OptimizerSettings(**{**vars(SETTINGS), "state_dtype": case.state_dtype})
     return Trainer(trained, objective, examples, plan, settings, 40, workers)
 
 
-def sft(model: Any, reward: RewardModel, multiple: int) -> tuple[list[Any], Any]:
-    return documents(12), NextToken(model, z_loss=1e-3, multiple=multiple)
+def sft(model: Any, reward: RewardModel, workers: Workers) -> tuple[list[Any], Any]:
+    return documents(12), NextToken(model, z_loss=1e-3, workers=workers)
 
 
-def preference(model: Any, reward: RewardModel, multiple: int) -> tuple[list[Any], Any]:
+def preference(model: Any, reward: RewardModel, workers: Workers) -> tuple[list[Any], Any]:
     starts, first, second = documents(6), documents(12)[6:], documents(18)[12:]
     pairs = [
         Pair(after(start, one), after(start, other), -30.0, -28.0, 2.0 + number % 3, 1.0)
         for number, (start, one, other) in enumerate(zip(starts, first, second, strict=True))
     ]
-    return pairs, Preference(model, PreferenceSettings(beta=0.1, sft_weight=0.01), multiple)
+    return pairs, Preference(model, PreferenceSettings(beta=0.1, sft_weight=0.01), workers)
 
 
-def regression(model: Any, reward: RewardModel, multiple: int) -> tuple[list[Any], Any]:
+def regression(model: Any, reward: RewardModel, workers: Workers) -> tuple[list[Any], Any]:
     rated = [Rated(d.token_ids, (1.0, 2.0, float("nan"), 0.5, 3.0)) for d in documents(12)]
-    return rated, Regression(reward, multiple)
+    return rated, Regression(reward, workers)
 
 
 OBJECTIVES = {"sft": sft, "preference": preference, "regression": regression}
@@ -132,7 +132,7 @@ def main(folder: Path, world: int, rank: int) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting-{world}", rank=rank, world_size=world)
     for case in CASES:
         if case.plan.world == world:
-            trainer = make_trainer(case, Workers(case.plan))
+            trainer = make_trainer(case, Workers(case.plan, row_multiple=case.plan.tensor))
             reports = train(trainer)
             if case.adapted:
                 merge_lora(trainer.model)
@@ -145,11 +145,11 @@ def resume(folder: Path, world: int) -> None:
     """Four processes save in the middle; two go on from there."""
     checkpoint = folder / "checkpoint"
     if world == 4:
-        trainer = make_trainer(Case("", ParallelPlan(shards=2, tensor=2)), Workers(ParallelPlan(shards=2, tensor=2)))
+        trainer = make_trainer(CASES[0], Workers(ParallelPlan(shards=2, tensor=2), row_multiple=2))
         train(trainer, SAVED_AT)
         trainer.save(checkpoint)()
     else:
-        trainer = make_trainer(Case("", ParallelPlan(shards=2)), Workers(ParallelPlan(shards=2)))
+        trainer = make_trainer(CASES[0], Workers(ParallelPlan(shards=2)))
         trainer.restore(checkpoint)
         write(trainer, train(trainer), folder, "resumed")
 

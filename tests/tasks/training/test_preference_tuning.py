@@ -44,7 +44,8 @@ def given(shop, tokenizer, rows):
 def margins(made, inputs, tokenizer) -> torch.Tensor:
     """How far each pair's log-probability gap moved from the policy's: beta-free, one per pair."""
     known = reference_logprobs.read_reference(inputs["reference"], inputs["policy"], inputs["pairs"], tokenizer)
-    pairs, _ = preference_tuning.read_pairs(inputs["pairs"].rows(), tokenizer, known, 500, needs_rewards=False)
+    keyed, _ = preference_tuning.read_pairs(inputs["pairs"].rows(), tokenizer, known, 500, needs_rewards=False)
+    pairs = [pair for _, pair in keyed]
     model, _ = load_model(made.folder())
     now = score_pairs(model, pairs, 4096, Workers())
     return torch.tensor([

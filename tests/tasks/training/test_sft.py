@@ -169,7 +169,7 @@ def test_the_best_weights_by_held_out_rows_are_the_result(workshop, inputs, dial
     assert workshop.interrupt(sft.run, config, 6, **inputs) >= 1
     made = workshop.run(sft.run, config, **inputs)
     metrics, counts = made.manifest().metrics, made.manifest().counts
-    assert counts["kept"] == 4 and metrics["best_step"] < 8
+    assert counts["kept"] == 6 and metrics["examples"] == 4 and metrics["best_step"] < 8
     curve = json.loads((made.folder() / "curves.json").read_text())
     losses = {point["step"]: point["values"]["validation_loss"] for point in curve}
     assert metrics["best_validation_loss"] == min(losses.values()) == losses[metrics["best_step"]]

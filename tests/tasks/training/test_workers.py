@@ -112,7 +112,7 @@ def test_what_the_processes_refuse_is_raised_as_it_is(workshop: Workshop, inputs
     with pytest.raises(EmptyDataset, match="no dialogues to train on"):
         run(workshop, CONFIG.model_copy(update={"max_tokens": 4}), inputs)
     uneven = CONFIG.model_copy(update={"resources": SHARDED.model_copy(update={"workers": 3, "tensor_parallel": 3})})
-    with pytest.raises(InputError, match="3 training processes need 3 CPU; the cluster has 2"):
+    with pytest.raises(InputError, match="3 training processes of 1 CPU each; the cluster has room for 2"):
         run(workshop, uneven, inputs)
 
 
