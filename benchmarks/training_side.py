@@ -15,9 +15,8 @@ import torch
 from machine import gemm_rate, peak_bytes
 
 from models.checkpoint import load_model
-from models.config import ModelConfig
 from models.decoder import Decoder
-from models.flops import document_work, exact_flops, preference_work
+from models.flops import exact_flops
 from models.objectives import NextToken, Objective, Preference, PreferenceSettings, Regression, pair_logprobs
 from models.optim import OptimizerSettings
 from models.packing import Document, Pair, Rated
@@ -68,20 +67,6 @@ def with_reference(model: Decoder, pairs: Sequence[Pair]) -> list[Pair]:
     ]
 
 
-def model_flops(config: ModelConfig, objective: Objective[Any], step: Sequence[Any]) -> float:
-    """Operations of a step that the model needs: nothing that is made again, no norms, no optimizer."""
-    if isinstance(objective, NextToken):
-        trained = sum(len(document.trained) for document in step)
-        return exact_flops(config, document_work([len(document.inputs) for document in step], trained))
-    if isinstance(objective, Regression):
-        return exact_flops(config, document_work([len(rated.token_ids) for rated in step], 0))
-    works = [
-        preference_work(p.prefix, len(p.chosen.inputs), p.length, len(p.chosen.trained) + len(p.rejected.trained))
-        for p in step
-    ]
-    return sum(exact_flops(config, work) for work in works)
-
-
 def main(job_file: str, result_file: str) -> None:
     job = json.loads(Path(job_file).read_text())
     torch.set_num_threads(job["threads"])
@@ -94,13 +79,12 @@ def main(job_file: str, result_file: str) -> None:
     reports = [*trainer.run()]
     peak = peak_bytes()
     rates.append(gemm_rate())
-    steps = [[examples[index] for index in plan.batch(step)] for step in range(plan.steps)]
     result = {
         "seconds": [report.seconds for report in reports],
         "losses": [report.metrics["loss"] for report in reports],
         "peak_bytes": peak,
         "gemm_rates": rates,
-        "model_flops": [model_flops(decoder.config, objective, step) for step in steps],
+        "model_flops": [exact_flops(decoder.config, report.work) for report in reports],
     }
     Path(result_file).write_text(json.dumps(result))
 

@@ -4,7 +4,6 @@ The processes meet in a torch process group. All read the same inputs and hold t
 and commits the artifact. Where one dies, all start again from the last checkpoint.
 """
 
-import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,6 +27,7 @@ from infra.storage import Storage
 from infra.team import Team
 from tasks.configs.base import Resources
 from tasks.distribution import GPU_BACKEND
+from tasks.ray_cluster import join, reason
 
 ATTEMPTS = 3
 """Starts of the processes without a new checkpoint in between, before the stage fails."""
@@ -57,7 +57,7 @@ def run_on_workers(
     spec = {
         "make": make, "step": step, "threads": cores_each(resources), "store": store.uri, "workspace": str(workspace),
     }  # fmt: skip
-    artifact, failed, reached, reason = Artifact.model_validate(step["artifact"]), 0, -1, ""
+    artifact, failed, reached, why = Artifact.model_validate(step["artifact"]), 0, -1, ""
     for start in count(1):
         if failed == ATTEMPTS or artifact.exists():
             break
@@ -67,7 +67,7 @@ def run_on_workers(
             try:
                 _trainer(spec | {"mailbox": mailbox}, resources, store, place).fit()
             except (RayError, TrainingFailedError) as error:
-                reason = _reason(error)
+                why = reason(error)
             finally:
                 store.delete_folder(place)
         if heard.failure is not None:
@@ -75,11 +75,11 @@ def run_on_workers(
         if not artifact.exists():
             before, reached = reached, newest_step(store, artifact)
             failed = 1 if reached > before else failed + 1
-            tell({"event": "line", "text": f"training's processes died ({reason}); attempt {failed} of {ATTEMPTS}"})
+            tell({"event": "line", "text": f"training's processes died ({why}); attempt {failed} of {ATTEMPTS}"})
     if artifact.exists():
         return
     raise errors.StageFailed(
-        f"training's processes died {ATTEMPTS} times, at last with: {reason}",
+        f"training's processes died {ATTEMPTS} times, at last with: {why}",
         "look into the job's log; give them more memory, or lower microbatch_tokens",
     )
 
@@ -179,14 +179,7 @@ def _eligible(resources: Resources) -> list[dict[str, float]]:
 
 def _connect(resources: Resources) -> None:
     """Join the job's cluster, or start a private one. Raises InputError where it is too small."""
-    if not ray.is_initialized():
-        inside = "RAY_ADDRESS" in os.environ
-        ray.init(
-            address="auto" if inside else "local",
-            num_cpus=None if inside else max(resources.training_workers, resources.cpus),
-            include_dashboard=None if inside else False,
-            log_to_driver=False,
-        )
+    join(max(resources.training_workers, resources.cpus))
     workers, cores = resources.training_workers, cores_each(resources)
     nodes = _eligible(resources)
     room = [min(int(n.get("CPU", 0) // cores), int(n.get("GPU", 0)) if resources.gpus else workers) for n in nodes]
@@ -196,8 +189,3 @@ def _connect(resources: Resources) -> None:
             f"resources: {workers} training processes of {each} each; the cluster has room for {sum(room)}",
             "lower resources.workers or cpus, or add nodes",
         )
-
-
-def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -35,6 +35,7 @@ from models.tokenizer import Tokenizer
 from tasks.configs.base import EngineResources
 from tasks.engines.placement import placed
 from tasks.engines.vllm_engine import VLLMEngine
+from tasks.ray_cluster import join, reason
 
 ATTEMPTS = 3
 """Of one part, before the stage fails: a prompt that kills engines must not kill them for ever."""
@@ -223,7 +224,7 @@ class EngineFleet:
                 deaths[number] += 1
                 if deaths[number] == ATTEMPTS:
                     raise StageFailed(
-                        f"an engine died {ATTEMPTS} times at the same part: {_reason(error)}",
+                        f"an engine died {ATTEMPTS} times at the same part: {reason(error)}",
                         "give engines more memory, or lower batch_rows",
                     ) from error
                 waiting.appendleft(number)
@@ -253,7 +254,7 @@ class EngineFleet:
                 "wait until other jobs have ended, or lower resources.engines.count",
             ) from error
         except RayError as error:
-            raise InputError(f"an engine could not be started: {_reason(error)}", "look into the job's log") from error
+            raise InputError(f"an engine could not be started: {reason(error)}", "look into the job's log") from error
 
 
 class RemoteEngine:
@@ -290,14 +291,7 @@ class RemoteEngine:
 
 def connect(resources: EngineResources) -> None:
     """Join the job's cluster. Raises InputError where it is too small for the engines."""
-    if not ray.is_initialized():
-        inside = "RAY_ADDRESS" in os.environ
-        ray.init(
-            address="auto" if inside else "local",
-            num_cpus=None if inside else resources.count * resources.all_cpus,
-            include_dashboard=None if inside else False,
-            log_to_driver=False,
-        )
+    join(resources.count * resources.all_cpus)
     found = ray.cluster_resources()
     for name, each in (("CPU", resources.all_cpus), ("GPU", resources.gpus)):
         if each * resources.count > found.get(name, 0):
@@ -306,8 +300,3 @@ def connect(resources: EngineResources) -> None:
                 f"the cluster has {found.get(name, 0):g}",
                 "lower resources.engines.count, or add nodes",
             )
-
-
-def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -16,7 +16,7 @@ from tasks import sft
 from tasks.configs.base import Resources
 from tasks.configs.training import SFTConfig
 from tasks.rows import DIALOGUE
-from tests.models.test_flex_attention import DOCUMENTS, PAIRS
+from tests.models.test_flex_attention import DOCUMENTS, PAIRS, operands
 from tests.tasks.training.conftest import Workshop
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
@@ -24,10 +24,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an 
 
 @pytest.mark.parametrize("shapes", [DOCUMENTS, PAIRS], ids=["documents", "pairs"])
 def test_one_kernel_attends_as_the_processor_does(shapes: list[tuple[int, int, int]]) -> None:
-    generator = torch.Generator().manual_seed(0)
-    tokens = sum(length for _, _, length in shapes)
-    query = torch.randn(1, tokens, 4, 16, generator=generator)
-    key, value = torch.randn(2, 1, tokens, 2, 16, generator=generator)
+    query, key, value = operands(shapes)
     expected = attention_over(shapes)(0, query, key, value)
     device = torch.device("cuda")
     found = FlexAttention(shapes, device)(0, query.to(device), key.to(device), value.to(device))
