@@ -25,7 +25,7 @@ COMMANDS = {
     "deploy": ("deploy", "Register Prefect deployments with their schedules."),
     "models": ("models", "List the registered models and their aliases."),
     "rollback": ("models", "Go back to the previous generator."),
-    "export": ("transfer", "Write a model as a Hugging Face folder."),
+    "export": ("transfer", "Write a model as a Hugging Face folder, or as one GGUF file."),
     "import": ("transfer", "Bring a Hugging Face folder or a GGUF file into the store and the registry."),
     "data": ("data", "Look at artifacts: ls, show, trace, verify."),
     "eval": ("inference", "Examine a model on the evaluation set."),

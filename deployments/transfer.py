@@ -17,6 +17,7 @@ from infra.manifest import LOG_FILES
 from infra.settings import PROJECT_NAME, Settings
 from infra.tracking import Registry, Tracker, as_row, resolve_reference
 from models.checkpoint import load_model
+from models.gguf_export import Precision, export_gguf
 
 CARD = "README.md"
 CARD_FACTS = ("step", "iteration", "base", "generator", "synthetic_share", "gate_verdict", "source")
@@ -37,7 +38,7 @@ def check_alias(alias: str | None) -> None:
 
 
 def check_target(folder: Path) -> None:
-    """Raises InputError for a folder that holds something, before any work starts."""
+    """Raises InputError for a folder that holds something, or a file that exists, before any work starts."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         what = "holds files already" if folder.is_dir() else "is a file"
         raise InputError(f"{folder} {what}", "name a new or an empty folder: nothing is ever overwritten")
@@ -63,8 +64,7 @@ def import_model(
 
 def export_model(reference: str, folder: Path, settings: Settings, tracking_uri: str | None) -> dict[str, Any]:
     """Write the model and its card to `folder`, whole or not at all; returns what `ratchet export --json` prints."""
-    found = resolve(reference, tracking_uri, settings.workspace / "cache")
-    artifact = as_artifact(with_weights("MODEL", reference, found), settings)
+    artifact = with_files(reference, settings, tracking_uri)
     tags = resolve_reference(str(tracking_uri), reference) if reference.startswith("models:/") else {}
     folder = folder.absolute()
     with explained(folder):
@@ -85,6 +85,44 @@ def export_model(reference: str, folder: Path, settings: Settings, tracking_uri:
         "parameters": parameters,
         "licence": ", ".join(licences(artifact)) or "unknown",
     }
+
+
+def export_file(
+    reference: str, path: Path, precision: Precision, settings: Settings, tracking_uri: str | None
+) -> dict[str, Any]:
+    """Write the model as one GGUF file, whole or not at all; returns what `ratchet export --json` prints.
+
+    Raises InputError for a model that the format does not cover.
+    """
+    artifact, path = with_files(reference, settings, tracking_uri), path.absolute()
+    licence = ", ".join(licences(artifact))
+    with explained(path), tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=made(path.parent)) as part:
+        whole = Path(part, path.name)
+        try:
+            model, tokenizer = load_model(artifact.folder())
+            export_gguf(model, tokenizer, whole, precision, name=reference, licence=licence)
+        except (FileNotFoundError, ValueError) as error:
+            raise InputError(f"{reference} cannot be a GGUF file: {error}", "export it as a folder") from error
+        whole.replace(path)
+    return {
+        "model": reference,
+        "artifact": artifact.uri,
+        "folder": str(path.parent),
+        "files": [path.name],
+        "parameters": model.config.num_parameters,
+        "licence": licence or "unknown",
+    }
+
+
+def with_files(reference: str, settings: Settings, tracking_uri: str | None) -> Artifact:
+    """What a reference names, as an artifact that holds weights."""
+    found = resolve(reference, tracking_uri, settings.workspace / "cache")
+    return as_artifact(with_weights("MODEL", reference, found), settings)
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def fill(folder: Path, artifact: Artifact, reference: str, tags: Mapping[str, str]) -> int:

@@ -15,12 +15,12 @@ from models.decoder import Decoder, rotary_frequencies, scale_frequencies
 from models.gguf_file import GGUFFile
 from models.gguf_tokenizer import build_tokenizer
 
-_TOP_NAMES = {
+TOP_NAMES = {
     "token_embd": "model.embed_tokens",
     "output_norm": "model.norm",
     "output": "lm_head",
 }
-_LAYER_NAMES = {
+LAYER_NAMES = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
@@ -123,10 +123,10 @@ def read_weights(file: GGUFFile, config: ModelConfig) -> dict[str, Tensor]:
 
 def _hf_name(name: str, path: Path) -> str:
     parts = name.split(".")
-    if parts[0] == "blk" and parts[2] in _LAYER_NAMES and parts[3:] == ["weight"]:
-        return f"model.layers.{parts[1]}.{_LAYER_NAMES[parts[2]]}.weight"
-    if parts[0] in _TOP_NAMES and parts[1:] == ["weight"]:
-        return f"{_TOP_NAMES[parts[0]]}.weight"
+    if parts[0] == "blk" and parts[2] in LAYER_NAMES and parts[3:] == ["weight"]:
+        return f"model.layers.{parts[1]}.{LAYER_NAMES[parts[2]]}.weight"
+    if parts[0] in TOP_NAMES and parts[1:] == ["weight"]:
+        return f"{TOP_NAMES[parts[0]]}.weight"
     raise ValueError(f"{path}: tensor {name!r} has no place in the Llama decoder")
 
 

@@ -1,6 +1,7 @@
 """`ratchet export` and `ratchet import`: models out as Hugging Face folders, and in from outside."""
 
 from pathlib import Path
+from typing import get_args
 
 import click
 
@@ -15,8 +16,9 @@ from deployments.commands.options import (
 from deployments.in_process import registry
 from deployments.session import registry_server
 from deployments.terminal import Terminal
-from deployments.transfer import check_alias, check_name, check_target, export_model, import_model
+from deployments.transfer import check_alias, check_name, check_target, export_file, export_model, import_model
 from flows.events import listening
+from models.gguf_export import Precision
 
 
 def say(text: str) -> None:
@@ -26,21 +28,32 @@ def say(text: str) -> None:
 @click.command("export")
 @click.argument("model")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    default="F16",
+    show_default=True,
+    help="Of the weights in a GGUF file; a folder keeps them as they are.",
+)
 @workspace_option
 @json_option
 @debug_option
-def export(model: str, folder: Path, workspace: Path | None, as_json: bool) -> None:
-    """Write a model as a Hugging Face folder.
+def export(model: str, folder: Path, precision: Precision, workspace: Path | None, as_json: bool) -> None:
+    """Write a model as a Hugging Face folder, or as one GGUF file.
 
     MODEL is models:/NAME@ALIAS, models:/NAME/VERSION, an artifact's address, a folder, a GGUF file, s3://… or
     hf:ORG/NAME. DIR must be empty or missing. The model card becomes its README.md, and the result is loaded once.
+    A DIR that ends in .gguf is a file: Llama models only, with their tokenizer and chat template.
 
     Example: ratchet export models:/tiny@generator ./my-model
     """
     check_target(folder)
     settings = read_settings(workspace)
     with registry([model], settings, say) as uri, Terminal(STDERR) as terminal, listening(terminal):
-        document = export_model(model, folder, settings, uri)
+        if folder.suffix == ".gguf":
+            document = export_file(model, folder, precision, settings, uri)
+        else:
+            document = export_model(model, folder, settings, uri)
     STDERR.print(f"{model} is in {document['folder']}: {document['parameters']:,} parameters", markup=False)
     if as_json:
         print_json(document)

@@ -32,7 +32,7 @@ SURFACE = {
     "deploy": PLAN | {"--cron", "--timezone", "--name", "--collision"},
     "models": {"--project"},
     "rollback": {"--reason", "--project"},
-    "export": {"model", "folder"},
+    "export": {"model", "folder", "--precision"},
     "import": {"source", "--name", "--licence", "--alias"},
 }
 """Options, and arguments by their name; every command has those in COMMON too. Changing one breaks someone's script."""
