@@ -27,7 +27,7 @@ COMMANDS = {
     "rollback": ("models", "Go back to the previous generator."),
     "export": ("transfer", "Write a model as a Hugging Face folder, or as one GGUF file."),
     "import": ("transfer", "Bring a Hugging Face folder or a GGUF file into the store and the registry."),
-    "data": ("data", "Look at artifacts: ls, show, trace, verify."),
+    "data": ("data", "Look at artifacts: ls, show, trace, verify; export them, and clean up."),
     "eval": ("inference", "Examine a model on the evaluation set."),
     "chat": ("inference", "Talk to a model."),
     "serve": ("serve", "Serve a model to OpenAI clients over HTTP."),

@@ -13,7 +13,9 @@ from tasks.configs.attributes import AttributesConfig
 from tasks.configs.base import EndpointResources
 from tasks.configs.endpoint_model import ENDPOINT_FILE, EndpointModelConfig, is_hosted
 from tasks.configs.plan import Plan
+from tasks.configs.sources import SourceConfig
 from tasks.engines.check import check_model
+from tasks.read_source import check_source
 from tasks.sources.helpsteer2 import read_helpsteer2
 
 
@@ -30,6 +32,16 @@ def preflight(plan: Plan, settings: Settings) -> None:
         check_models(plan, settings)
     if isinstance(plan.attributes, AttributesConfig) and plan.attributes.helpsteer2:
         read_helpsteer2(Path(plan.attributes.helpsteer2), plan.attributes.max_rows)
+    for name, source in plan.sources.items():
+        check_rows(name, source)
+
+
+def check_rows(name: str, source: SourceConfig) -> None:
+    """That a source's first rows are as its reader wants them, naming the setting. Raises InputError."""
+    try:
+        check_source(source)
+    except RatchetError as error:
+        raise InputError(f"sources.{name}: {error.message}", error.remedy) from error
 
 
 def check_models(plan: Plan, settings: Settings) -> None:

@@ -14,7 +14,7 @@ from tasks.configs.gate import GateConfig
 from tasks.configs.judging import JudgingConfig, PreferencesConfig
 from tasks.configs.mix import DeduplicateConfig, MixConfig
 from tasks.configs.plan import ControlsPlan, Plan, PretrainingPlan
-from tasks.configs.prompts import PromptsConfig, TopicsConfig
+from tasks.configs.prompts import KeywordsConfig, PromptsConfig, TopicsConfig
 from tasks.configs.responses import Responder, ResponsesConfig
 from tasks.configs.training import (
     ModelShape,
@@ -33,6 +33,12 @@ from tasks.configs.world import (
     WorldItemsConfig,
     WorldPromptsConfig,
 )
+
+FAMILIES = {
+    "open_qa": 20, "writing": 10, "closed_qa": 10, "maths": 16, "coding": 6, "instruction": 110, "two_turn": 8,
+    "topic_keeping": 6, "incapable": 8, "function_calling": 6, "document_qa": 8, "table_qa": 8,
+}  # fmt: skip
+"""Prompts of `smollm` by family: most of what can be checked, a little of everything."""
 
 
 def tiny(scale: float = 1.0) -> Plan:
@@ -129,16 +135,10 @@ def smollm(scale: float = 1.0) -> Plan:
         attributes=AttributesConfig(),
         reward_model=RewardModelConfig(max_tokens=512),
         topics=TopicsConfig(),
-        prompts=PromptsConfig(
-            families={
-                "open_qa": scaled(24, scale),
-                "writing": scaled(12, scale),
-                "maths": scaled(16, scale),
-                "instruction": scaled(110, scale),
-            }
-        ),
+        keywords=KeywordsConfig(),
+        prompts=PromptsConfig(families={family: scaled(count, scale) for family, count in FAMILIES.items()}),
         deduplicate=DeduplicateConfig(),
-        dialogues=DialoguesConfig(rows=scaled(16, scale)),
+        dialogues=DialoguesConfig(rows=scaled(16, scale), user_temperature=0.7, user_samples=3),
         code_instruct=CodeInstructConfig(target=scaled(16, scale), population=scaled(10, scale)),
         responses=ResponsesConfig(
             responders=(

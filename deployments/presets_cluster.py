@@ -9,17 +9,27 @@ from tasks.configs.evaluate import EvaluateConfig
 from tasks.configs.evaluation_set import EvaluationSetConfig
 from tasks.configs.gate import GateConfig
 from tasks.configs.judging import JudgingConfig, PreferencesConfig
-from tasks.configs.mix import DeduplicateConfig, MixConfig
+from tasks.configs.mix import DeduplicateConfig, MixConfig, SplitPromptsConfig
 from tasks.configs.plan import Plan
-from tasks.configs.prompts import PromptsConfig, TopicsConfig
+from tasks.configs.prompts import KeywordsConfig, PromptsConfig, TopicsConfig
 from tasks.configs.responses import Responder, ResponsesConfig
 from tasks.configs.training import PreferenceTuningConfig, ReferenceLogprobsConfig, RewardModelConfig, SFTConfig
 
 LIGHT = Resources(cpus=16)
 """Stages without a model: clean-up, pairs, mixes."""
 
+FAMILIES = {
+    "open_qa": 90_000, "writing": 50_000, "closed_qa": 40_000, "maths": 50_000, "coding": 40_000,
+    "instruction": 100_000, "two_turn": 20_000, "topic_keeping": 3_000, "incapable": 2_000, "function_calling": 5_000,
+    "document_qa": 5_000, "table_qa": 5_000,
+}  # fmt: skip
+"""Prompts by family; the paper names the families, not their sizes."""
+
 HELPSTEER2 = "HelpSteer2's labels: --set attributes.helpsteer2=FILE; without them answers are damaged on purpose"
-NO_REAL_PROMPTS = "all prompts are synthetic: the paper adds LMSYS-Chat-1M and ShareGPT, whose terms you must accept"
+NO_REAL_PROMPTS = (
+    "all prompts are synthetic: the paper adds LMSYS-Chat-1M, ShareGPT and C4, whose terms you must accept: "
+    "--set sources.lmsys.reader=lmsys_chat --set sources.lmsys.path=FOLDER, and so on (docs/data.md)"
+)
 CODE_IS_READ = "no generated code is run: it is parsed and judged only"
 
 
@@ -66,19 +76,21 @@ def nemotron_4_340b(scale: float = 1.0) -> Plan:
             resources=training,
         ),
         topics=TopicsConfig(n_macro=60, n_sub=60, target=3000, resources=writing),
+        keywords=KeywordsConfig(
+            python_target=scaled(12_000, scale), maths_target=scaled(17_000, scale), topics=3000, entities=1_000_000,
+            per_topic=10, resources=writing,
+        ),
         prompts=PromptsConfig(
-            families={
-                "open_qa": scaled(120_000, scale),
-                "writing": scaled(60_000, scale),
-                "maths": scaled(60_000, scale),
-                "instruction": scaled(160_000, scale),
-            },
+            families={family: scaled(count, scale) for family, count in FAMILIES.items()},
+            instructions_per_prompt=3,
+            document_words=1500,
             per_call=10,
             max_tokens=1024,
             convert_lists=True,
             resources=writing,
         ),
         deduplicate=DeduplicateConfig(resources=LIGHT),
+        split=SplitPromptsConfig(resources=LIGHT),
         dialogues=DialoguesConfig(
             rows=scaled(200_000, scale), turns=3, asking="instruct", max_tokens=1024, user_max_tokens=256,
             keep_share=0.6, shard_rows=512, resources=writing,

@@ -15,7 +15,7 @@ Source = Artifact | ImportModelConfig | EndpointModelConfig
 
 def prepare(plan: Plan, generator: Source | None, base: Source | None) -> Foundations:
     """Make or find the foundations. A plan with `pretraining` makes its own generator and base."""
-    items = stages.set_exam(plan)
+    items, sources = stages.set_exam(plan), stages.read_sources(plan)
     human = None
     if plan.pretraining is not None:
         made = call(pretrain, plan)
@@ -25,5 +25,5 @@ def prepare(plan: Plan, generator: Source | None, base: Source | None) -> Founda
     assert generator is not None and base is not None, (generator, base)
     first = generator if isinstance(generator, Artifact) else stages.import_model(generator, "import generator")
     start = base if isinstance(base, Artifact) else stages.import_model(base, "import base")
-    judge = call(reward_model, plan, start, first)
-    return Foundations(first, start, judge, items, human)
+    judge = call(reward_model, plan, start, first, sources.attributes)
+    return Foundations(first, start, judge, items, human, sources)

@@ -11,7 +11,7 @@ from tasks.configs.plan import Plan
 @flow(name="iteration", flow_run_name="iteration {number}", validate_parameters=False)
 def iteration(plan: Plan, number: int, generator: Artifact, given: Foundations) -> Turn:
     """The candidate that the base becomes when it learns from what `generator` writes, and the gate's verdict on it."""
-    prompts = stages.write_prompts(plan, generator, given.items)
+    prompts = stages.write_prompts(plan, generator, given.items, given.sources)
     dialogues = stages.write_dialogues.submit(plan, generator, prompts, given.reward_model)
     code = stages.evolve_code.submit(plan, generator)
     responses = stages.respond.submit(plan, generator, given.base, prompts)

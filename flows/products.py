@@ -7,6 +7,22 @@ from infra.artifacts import Artifact
 from tasks.configs.plan import Plan
 
 
+class Given(NamedTuple):
+    """What users' and public data sets gave, by what it is for."""
+
+    prompts: tuple[Artifact, ...] = ()
+    openers: tuple[Artifact, ...] = ()
+    documents: tuple[Artifact, ...] = ()
+    python_files: tuple[Artifact, ...] = ()
+    dialogues: tuple[Artifact, ...] = ()
+    preferences: tuple[Artifact, ...] = ()
+    attributes: tuple[Artifact, ...] = ()
+
+    def named(self, *uses: str) -> dict[str, tuple[Artifact, ...]]:
+        """Inputs of a stage: those of these uses that there are."""
+        return {use: found for use in uses if (found := getattr(self, use))}
+
+
 class Foundations(NamedTuple):
     """What an iteration stands on before it starts."""
 
@@ -15,6 +31,7 @@ class Foundations(NamedTuple):
     reward_model: Artifact
     items: Artifact
     human: Artifact | None
+    sources: Given
 
 
 class Corpus(NamedTuple):

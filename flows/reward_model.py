@@ -8,6 +8,6 @@ from tasks.configs.plan import Plan
 
 
 @flow(name="reward model", flow_run_name="reward model", validate_parameters=False)
-def reward_model(plan: Plan, base: Artifact, generator: Artifact) -> Artifact:
+def reward_model(plan: Plan, base: Artifact, generator: Artifact, labelled: tuple[Artifact, ...]) -> Artifact:
     """HelpSteer2's rows where the plan names them, else answers damaged on purpose; then the regression."""
-    return stages.train_reward_model(plan, base, generator)
+    return stages.train_reward_model(plan, base, generator, labelled)

@@ -4,7 +4,7 @@ Artifacts in, artifacts out; every stage keeps its own manifest, so a chain that
 """
 
 from flows.execution import Job, job, ray_job
-from flows.products import Corpus, Exam, Examined, Foundations, Sets, Trained, Turn
+from flows.products import Corpus, Exam, Examined, Foundations, Given, Sets, Trained, Turn
 from flows.search import try_all
 from infra.artifacts import Artifact
 from tasks.configs.endpoint_model import EndpointModelConfig
@@ -26,6 +26,18 @@ def set_exam(plan: Plan) -> Artifact:
     """The evaluation items, written by no generator and split before anything trains."""
     with ray_job("evaluation set") as stage:
         return stage("evaluation set", plan.evaluation_set)
+
+
+@Job
+def read_sources(plan: Plan) -> Given:
+    """Public data sets that the user has copies of, and the user's own rows."""
+    if not plan.sources:
+        return Given()
+    found: dict[str, tuple[Artifact, ...]] = {}
+    with ray_job("sources") as stage:
+        for name, config in plan.sources.items():
+            found[config.purpose] = (*found.get(config.purpose, ()), stage(f"source {name}", config))
+    return Given(**found)
 
 
 @Job
@@ -63,21 +75,27 @@ def align_teacher(plan: PretrainingPlan, early: Artifact, human: Artifact) -> Ar
 
 
 @Job
-def train_reward_model(plan: Plan, base: Artifact, generator: Artifact) -> Artifact:
+def train_reward_model(plan: Plan, base: Artifact, generator: Artifact, labelled: tuple[Artifact, ...]) -> Artifact:
     """Five attributes (HelpSteer2's) from labelled answers, then the regression model on them."""
     with ray_job("reward model") as stage:
-        writers = {"generator": generator} if plan.attributes_need_generator() else {}
-        attributes = stage("attributes", plan.attributes, **writers)
-        return stage("reward model", plan.reward_model, base=base, attributes=attributes)
+        if not labelled:
+            writers = {"generator": generator} if plan.attributes_need_generator() else {}
+            labelled = (stage("attributes", plan.attributes, **writers),)
+        return stage("reward model", plan.reward_model, base=base, attributes=labelled)
 
 
 @Job
-def write_prompts(plan: Plan, generator: Artifact, items: Artifact) -> Artifact:
-    """Topics, then every prompt family, cleaned of near-duplicates and of evaluation items."""
+def write_prompts(plan: Plan, generator: Artifact, items: Artifact, given: Given) -> Artifact:
+    """Topics and keywords, then every prompt family; with real prompts cleaned of near-duplicates and exam items."""
     with ray_job("prompts") as stage:
-        topics = {} if plan.topics is None else {"topics": stage("topics", plan.topics, generator=generator)}
-        drafts = stage("prompts", plan.prompts, generator=generator, **topics)
-        return stage("clean prompts", plan.deduplicate, rows=drafts, evaluation_set=items)
+        inputs: dict[str, Artifact | tuple[Artifact, ...]] = {"generator": generator}
+        if plan.topics is not None:
+            inputs["topics"] = stage("topics", plan.topics, **inputs)
+        if plan.keywords is not None:
+            inputs["keywords"] = stage("keywords", plan.keywords, **inputs, **given.named("python_files"))
+        drafts = stage("prompts", plan.prompts, **inputs, **given.named("documents", "openers"))
+        clean = stage("clean prompts", plan.deduplicate, rows=(drafts, *given.prompts), evaluation_set=items)
+        return clean if plan.split is None else stage("split prompts", plan.split, rows=clean)
 
 
 @Job
@@ -109,12 +127,17 @@ def judge_and_mix(plan: Plan, given: Foundations, generator: Artifact, data: dic
     with ray_job("judging") as stage:
         models = {"reward_model": given.reward_model, "generator": generator}
         judged = stage("judging", plan.judging, responses=data["responses"], **models)
-        dpo = stage("dpo pairs", plan.dpo_pairs, judged=judged)
-        rpo = stage("rpo pairs", plan.rpo_pairs, judged=judged)
+        preferred = {"given": given.sources.preferences} if given.sources.preferences else {}
+        dpo = stage("dpo pairs", plan.dpo_pairs, judged=judged, **preferred)
+        rpo = stage("rpo pairs", plan.rpo_pairs, judged=judged, **preferred)
         clean = stage("clean dialogues", plan.deduplicate, rows=data["dialogues"], evaluation_set=given.items)
         parts = {"dialogues": clean, "judged": judged}
         if given.human is not None:
             parts["human"] = given.human
+        if given.sources.dialogues:
+            parts["sources"] = stage(
+                "clean sources", plan.deduplicate, rows=given.sources.dialogues, evaluation_set=given.items
+            )
         if "code" not in data or plan.code_mix is None:
             return Sets(None, stage("general mix", plan.general_mix, **parts), dpo, rpo)
         evolved = stage("clean code", plan.deduplicate, rows=data["code"], evaluation_set=given.items)

@@ -165,7 +165,7 @@ def gpu() -> Check:
 def transformer_engine() -> Check:
     there = importlib.util.find_spec("transformer_engine") is not None
     found = importlib.metadata.version("transformer_engine") if there else "not installed"
-    return Check("transformer engine", there, found, "without it there is no FP8 (`pip install 'ratchet[gpu]'`)", False)
+    return Check("transformer engine", there, found, "without it there is no FP8 (`pip install 'ratchet[te]'`)", False)
 
 
 def sandbox() -> Check:

@@ -28,6 +28,11 @@ _PREFILLS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "numbered": lambda params: "1. ",
     "quoted_lines": lambda params: "> ",
     "highlight": lambda params: "**",
+    "code_block": lambda params: "```\n",
+    "heading": lambda params: "# ",
+    "steps": lambda params: "Step 1: ",
+    "sections": lambda params: f"{params['marker']} 1\n",
+    "repeat_request": lambda params: f"{params['request'].strip()}\n\n",
 }
 """How an answer to each instruction kind begins, where that is fixed."""
 
@@ -77,18 +82,29 @@ def subject(prompt: Row) -> str:
 
 
 def repair_by_code(bench: Bench, cases: Sequence[Case]) -> list[Helped | None]:
-    """An answer to the request without its instruction, then the own failures, changed by code until one passes."""
-    with_plain = [case for case in cases if "plain" in _payload(case.prompt)]
+    """The first to pass after code changed it: the answer to be revised, one to the request without its instruction,
+    the own failures."""
+    drafts = [_first_repaired(case, [(_payload(case.prompt).get("draft", ""), ())]) for case in cases]
+    with_plain = [
+        case for case, draft in zip(cases, drafts, strict=True) if not draft and "plain" in _payload(case.prompt)
+    ]
     asks = [
         Ask(f"{case.prompt['id']}/repair", _asked(_payload(case.prompt)["plain"]), bench.params) for case in with_plain
     ]
     plain = {case.prompt["id"]: result.text for case, result in zip(with_plain, bench.writer.write(asks), strict=True)}
-    return [_first_repaired(case, plain.get(case.prompt["id"], "")) for case in cases]
+    return [draft or _first_repaired(case, _sources(case, plain)) for case, draft in zip(cases, drafts, strict=True)]
 
 
-def _first_repaired(case: Case, plain: str) -> Helped | None:
+Source = tuple[str, tuple[str, ...]]
+"""A text and the rows that it comes from, besides the prompt."""
+
+
+def _sources(case: Case, plain: Mapping[str, str]) -> list[Source]:
+    return [(plain.get(case.prompt["id"], ""), ()), *((row["response"], (row["id"],)) for row in case.failures)]
+
+
+def _first_repaired(case: Case, sources: Sequence[Source]) -> Helped | None:
     checks = _payload(case.prompt).get("checks", [])
-    sources = [(plain, ()), *((row["response"], (row["id"],)) for row in case.failures)]
     for text, parents in sources if checks else ():
         repaired = repair(checks, text) if text.strip() else None
         if repaired is not None:
@@ -160,8 +176,11 @@ def _examples(solved: Sequence[Example], shots: int, prompt: Row) -> list[dict[s
 
 
 def _beginning(prompt: Row) -> str:
-    checks = _payload(prompt).get("checks", [])
-    return next((_PREFILLS[check["kind"]](check["params"]) for check in checks if check["kind"] in _PREFILLS), "")
+    payload = _payload(prompt)
+    fixed = [
+        _PREFILLS[check["kind"]](check["params"]) for check in payload.get("checks", []) if check["kind"] in _PREFILLS
+    ]
+    return payload.get("start") or next(iter(fixed), "")
 
 
 def _asked(request: str) -> list[dict[str, str]]:

@@ -189,7 +189,8 @@ class Breeder:
     def _verdicts(self, solutions: Sequence[tuple[str, str]]) -> list[YesNo | None]:
         template = TEMPLATES["judge"]
         asks = [compose(template, SamplingParams(), "", task=task, answer=answer) for task, answer in solutions]
-        return verdicts(self.writer.engine, [ask.messages for ask in asks], template["verdicts"])
+        with self.writer.at_work():
+            return verdicts(self.writer.engine, [ask.messages for ask in asks], template["verdicts"])
 
     def _survivors(self, children: Sequence[Child], colony: int, generation: int) -> list[Member]:
         mine = [child for child in children if child.colony == colony and not child.fault]

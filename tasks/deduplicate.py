@@ -1,217 +1,157 @@
 """Clean-up of prompts, answers or dialogues: equal rows, near-duplicates, and whatever overlaps with an exam item.
 
-Near-duplicates are found by MinHash over word shingles and confirmed by their exact Jaccard similarity; the first of
-them stays. Contamination is a shared run of words, in either direction: the row inside an item, or an item inside the
-row. Runs of words that many items share are a template's wording and say nothing about one item.
+Two passes over the rows, a batch in memory at a time. The first reads their words: for near-duplicates
+(tasks/near_duplicates.py) and for a suspicion of contamination (tasks/contamination.py). The second writes what stays.
+Of equal or similar rows the first stays.
 """
 
-import re
-import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-from rensa import RMinHash, RMinHashLSH  # pyright: ignore[reportAttributeAccessIssue] (compiled, no stubs)
+from numpy.typing import NDArray
 
-from infra.artifacts import Artifact
-from infra.errors import EmptyDataset, InputError
+from infra.errors import EmptyDataset, StageFailed
 from infra.output import Outcome, Output
 from tasks.configs.mix import DeduplicateConfig
+from tasks.contamination import ExamIndex
+from tasks.diversity import Diversity
+from tasks.dropped import MOST, dropped_row, write_dropped
+from tasks.near_duplicates import NearDuplicates, near_duplicates
+from tasks.shingles import Row, messages_of, read_batch, words_of
+from tasks.similarity_index import RowNumbers, SimilarityIndex
+from tasks.streams import ShardWriter, Source, batches, rows_in, schema_of, stream
 
-Row = Mapping[str, Any]
-Gram = tuple[str, ...]
+__all__ = ["NearDuplicates", "run", "words_of"]
 
-WORD = re.compile(r"\w+|[-+*/=<>%^]")
-"""Operators count as words: 17 + 25 is not 17 - 25."""
-CONVERSATIONS = ("messages", "prompt", "chosen", "rejected")
-PLAIN = ("response", "text")
+MOST_HITS = 10_000
+"""Listed in hits.json; the count in the manifest is exact."""
+FEWEST = 20
+"""Rows from which on a large share of duplicates is a collapse."""
+KEPT, NO_WORDS, EQUAL, NEAR_DUPLICATE = range(4)
+REASONS = ("", "no_words", "equal", "near_duplicate")
 REMEDIES = {
     "equal": "ask for more topics or a higher temperature",
     "near_duplicate": "raise deduplicate.similarity, or ask for more topics",
-    "contaminated": "raise deduplicate.overlap or deduplicate.ngram_words, or change the topics",
     "no_words": "look at the stage before: its texts are empty",
+    "contaminated": "raise deduplicate.overlap or deduplicate.ngram_words, or change the topics",
 }
 
 
-def run(
-    config: DeduplicateConfig,
-    output: Output,
-    rows: Artifact | tuple[Artifact, ...],
-    evaluation_set: Artifact | tuple[Artifact, ...],
-) -> Outcome:
-    """Rows of any one schema in, the clean ones out, unchanged. Raises EmptyDataset when none is left."""
-    found, schema = read_all(rows if isinstance(rows, tuple) else (rows,))
-    items, _ = read_all(evaluation_set if isinstance(evaluation_set, tuple) else (evaluation_set,))
-    kept, counts = drop_duplicates(config, found)
-    kept, hits = drop_contaminated(config, kept, items)
-    counts["contaminated"] = len(hits)
-    counts = {f"dropped:{reason}": count for reason, count in counts.items() if count}
-    output.progress(len(found), len(found), "rows")
-    if not kept:
-        raise empty(len(found), counts)
-    for shard, start in enumerate(range(0, len(kept), config.shard_rows)):
-        output.write_shard(shard, kept[start : start + config.shard_rows], schema)
-    output.write_json("hits.json", hits)
-    counts = {"in": len(found), "kept": len(kept), **counts}
-    return Outcome(rows=len(kept), counts=counts, metrics={"kept_share": len(kept) / len(found)})
+def run(config: DeduplicateConfig, output: Output, rows: Source, evaluation_set: Source) -> Outcome:
+    """Rows of any one schema in, the clean ones out, unchanged.
+
+    Raises StageFailed where too many are duplicates, EmptyDataset when none is left.
+    """
+    schema = schema_of(rows)
+    exam = ExamIndex(config, stream(evaluation_set))
+    index = SimilarityIndex(config, output.scratch_folder())
+    suspects_R = read_words(output, index, exam, rows)
+    reasons_R, firsts_R = sort_out(index)
+    refuse_collapse(config, reasons_R)
+    cleaner = Cleaner(config, output, schema, exam, named_firsts(reasons_R, firsts_R))
+    verdicts = zip(reasons_R.tolist(), firsts_R.tolist(), suspects_R.tolist(), strict=True)
+    for number, (row, verdict) in enumerate(zip(stream(rows), verdicts, strict=True)):
+        cleaner.take(number, row, *verdict)
+    output.progress(len(reasons_R), len(reasons_R), "rows")
+    return cleaner.finish(len(reasons_R))
+
+
+def read_words(output: Output, index: SimilarityIndex, exam: ExamIndex, rows: Source) -> NDArray[np.bool_]:
+    """Fill the index; returns which rows may be contaminated."""
+    suspects, total, done = [np.zeros(0, bool)], rows_in(rows), 0
+    for found in batches(rows):
+        batch = read_batch(found)
+        index.add(batch)
+        suspects.append(exam.suspects(batch))
+        done += batch.rows
+        output.progress(done, 2 * total, "rows")
+    return np.concatenate(suspects)
+
+
+def sort_out(index: SimilarityIndex) -> tuple[NDArray[np.int8], RowNumbers]:
+    """For each row why it goes (KEPT where it stays), and the row that stays instead of it."""
+    firsts_R = index.first_equals()
+    everyone_R = np.arange(len(firsts_R))
+    reasons_R = np.where(firsts_R == everyone_R, KEPT, EQUAL).astype(np.int8)
+    reasons_R[np.diff(index.bounds()) == 0] = NO_WORDS
+    near = near_duplicates(index, np.flatnonzero(reasons_R == KEPT))
+    reasons_R[list(near)] = NEAR_DUPLICATE
+    stays_R = everyone_R.copy()
+    stays_R[list(near)] = list(near.values())
+    return reasons_R, stays_R[firsts_R]
+
+
+def refuse_collapse(config: DeduplicateConfig, reasons_R: NDArray[np.int8]) -> None:
+    equal, near = (int((reasons_R == reason).sum()) for reason in (EQUAL, NEAR_DUPLICATE))
+    share = (equal + near) / max(1, len(reasons_R))
+    if len(reasons_R) >= FEWEST and share > config.max_duplicate_share:
+        raise StageFailed(
+            f"the rows have collapsed: {equal} equal and {near} near-duplicates of {len(reasons_R)} rows are "
+            f"{share:.0%}, more than deduplicate.max_duplicate_share = {config.max_duplicate_share:g}",
+            "ask the stage before for more variety (topics, temperature), raise deduplicate.similarity (now "
+            f"{config.similarity:g}), or raise deduplicate.max_duplicate_share to train on what is left",
+        )
+
+
+def named_firsts(reasons_R: NDArray[np.int8], firsts_R: RowNumbers) -> set[int]:
+    """Rows that stay and are named where others are listed as dropped."""
+    return {int(row) for reason in (EQUAL, NEAR_DUPLICATE) for row in firsts_R[reasons_R == reason][:MOST]}
 
 
 def empty(total: int, counts: Mapping[str, int]) -> EmptyDataset:
     """The error that names what was lost where, and the setting that lost most."""
-    lost = ", ".join(f"{count} {reason.removeprefix('dropped:')}" for reason, count in counts.items())
+    lost = ", ".join(f"{count} {reason}" for reason, count in counts.items())
     worst = max(counts, key=lambda reason: counts[reason], default="")
-    remedy = REMEDIES.get(worst.removeprefix("dropped:"), "look at the stage before: it made no rows")
+    remedy = REMEDIES.get(worst, "look at the stage before: it made no rows")
     return EmptyDataset(f"no row is left of {total}: {lost or 'none came in'}", remedy)
 
 
-def read_all(sources: Sequence[Artifact]) -> tuple[list[dict[str, Any]], pa.Schema]:
-    """Rows of all sources in order, and their schema. Raises InputError when the schemas differ."""
-    tables = [source.table() for source in sources]
-    for source, table in zip(sources, tables, strict=True):
-        if not table.schema.equals(tables[0].schema):
-            raise InputError(
-                f"rows of different schemas: {sources[0].uri} has {tables[0].schema.names}, "
-                f"{source.uri} {table.schema.names}",
-                "clean each kind of rows in a stage of its own",
-            )
-    return [row for table in tables for row in table.to_pylist()], tables[0].schema
+class Cleaner:
+    """The second pass: rows to shards, or to the list of what was dropped."""
 
+    def __init__(
+        self, config: DeduplicateConfig, output: Output, schema: pa.Schema, exam: ExamIndex, named: set[int]
+    ) -> None:
+        self.output, self.exam, self.named = output, exam, named
+        self.shards = ShardWriter(output, schema, config.shard_rows)
+        self.diversity = Diversity()
+        self.ids: dict[int, str] = {}
+        self.counts: Counter[str] = Counter()
+        self.dropped: list[dict[str, Any]] = []
+        self.hits: list[dict[str, Any]] = []
 
-def texts_of(row: Row) -> list[str]:
-    """Every text of a row of any schema: its conversations' messages, its response, its plain text."""
-    spoken = [message["content"] for name in CONVERSATIONS for message in row.get(name) or ()]
-    return spoken + [row[name] for name in PLAIN if row.get(name)]
-
-
-def words_of(text: str) -> list[str]:
-    return WORD.findall(unicodedata.normalize("NFKC", text).lower())
-
-
-def grams_of(words: Sequence[str], size: int) -> set[Gram]:
-    """Runs of `size` words; a shorter text is one run."""
-    if not words:
-        return set()
-    size = min(size, len(words))
-    return {tuple(words[i : i + size]) for i in range(len(words) - size + 1)}
-
-
-def drop_duplicates(config: DeduplicateConfig, rows: Sequence[Row]) -> tuple[list[Row], Counter[str]]:
-    """The first of each group of equal or similar rows, in order, with the counts of the dropped by reason."""
-    index = NearDuplicates(config)
-    seen: set[Gram] = set()
-    kept: list[Row] = []
-    dropped: Counter[str] = Counter()
-    for row in rows:
-        words = tuple(word for text in texts_of(row) for word in words_of(text))
-        if not words:
-            dropped["no_words"] += 1
-        elif words in seen:
-            dropped["equal"] += 1
-        elif config.similarity < 1 and index.has_similar(words):
-            dropped["near_duplicate"] += 1
+    def take(self, number: int, row: dict[str, Any], reason: int, first: int, suspect: bool) -> None:
+        if number in self.named:
+            self.ids[number] = row["id"]
+        if reason != KEPT:
+            self._drop(row, REASONS[reason], self.ids.get(first, ""))
+        elif suspect and (hit := self.exam.hit(row)):
+            self._drop(row, "contaminated", f"{hit['item_id']}: {hit['ngram']}")
+            if len(self.hits) < MOST_HITS:
+                self.hits.append({"row_id": row["id"], **hit})
         else:
-            kept.append(row)
-            index.add(words)
-        seen.add(words)
-    return kept, dropped
+            self.shards.add(row)
+            self.diversity.add(row)
 
+    def _drop(self, row: Row, reason: str, detail: str) -> None:
+        self.counts[reason] += 1
+        if self.counts[reason] <= MOST:
+            known = {name: row.get(name) or "" for name in ("family", "topic")}
+            self.dropped.append(dropped_row(reason, messages_of(row), row_id=row["id"], detail=detail, **known))
 
-class NearDuplicates:
-    """Texts kept so far. MinHash finds candidates at a lower threshold, exact similarity decides."""
-
-    def __init__(self, config: DeduplicateConfig) -> None:
-        self.config = config
-        self.bands = bands_for(config.similarity, config.permutations)
-        self.lsh = RMinHashLSH(config.similarity, config.permutations, self.bands)
-        self.shingles: list[set[Gram]] = []
-
-    def _digest(self, shingles: Iterable[Gram]) -> RMinHash:
-        digest = RMinHash(self.config.permutations, self.config.seed)
-        digest.update([" ".join(gram) for gram in sorted(shingles)])
-        return digest
-
-    def has_similar(self, words: Sequence[str]) -> bool:
-        shingles = grams_of(words, self.config.shingle_words)
-        candidates = self.lsh.query(self._digest(shingles))
-        return any(jaccard(shingles, self.shingles[key]) >= self.config.similarity for key in candidates)
-
-    def add(self, words: Sequence[str]) -> None:
-        shingles = grams_of(words, self.config.shingle_words)
-        self.lsh.insert(len(self.shingles), self._digest(shingles))
-        self.shingles.append(shingles)
-
-
-def bands_for(similarity: float, permutations: int) -> int:
-    """Fewest bands that still find a pair of exactly this similarity with a chance of 99 %.
-
-    Bands of r hashes each find a pair of similarity s with 1 - (1 - s^r)^bands; fewer bands mean fewer comparisons.
-    """
-    divisors = [bands for bands in range(1, permutations + 1) if permutations % bands == 0]
-    sure = (bands for bands in divisors if 1 - (1 - similarity ** (permutations // bands)) ** bands >= 0.99)
-    return next(sure, permutations)
-
-
-def jaccard(one: set[Gram], other: set[Gram]) -> float:
-    return len(one & other) / max(1, len(one | other))
-
-
-def drop_contaminated(
-    config: DeduplicateConfig, rows: Sequence[Row], items: Sequence[Row]
-) -> tuple[list[Row], list[dict[str, Any]]]:
-    """Rows without overlap with an exam item, and a hit for each of the others with the words that they share."""
-    exam = ExamIndex(config, items)
-    kept, hits = [], []
-    for row in rows:
-        hit = exam.hit([words_of(text) for text in texts_of(row)])
-        if hit is None:
-            kept.append(row)
-        else:
-            hits.append({"row_id": row["id"], **hit})
-    return kept, hits
-
-
-class ExamIndex:
-    """Exam items by their runs of words. The wording of templates, shared by many keys, is left out."""
-
-    def __init__(self, config: DeduplicateConfig, items: Sequence[Row]) -> None:
-        self.config = config
-        self.texts: dict[Gram, str] = {}
-        self.grams: dict[str, set[Gram]] = {}
-        keys: defaultdict[Gram, set[str]] = defaultdict(set)
-        for item in items:
-            messages = [words_of(text) for text in texts_of(item)]
-            self.grams[item["id"]] = {gram for words in messages for gram in grams_of(words, config.ngram_words)}
-            self.texts |= {tuple(words): item["id"] for words in messages if words}
-            for gram in self.grams[item["id"]]:
-                keys[gram].add(item["key"])
-        self.template = {gram for gram, found in keys.items() if len(found) >= config.template_items}
-        self.owners: defaultdict[Gram, list[str]] = defaultdict(list)
-        for item_id in self.grams:
-            self.grams[item_id] -= self.template
-            for gram in self.grams[item_id]:
-                self.owners[gram].append(item_id)
-        self.sizes = sorted({len(gram) for gram in self.owners})
-
-    def hit(self, messages: Sequence[Sequence[str]]) -> dict[str, Any] | None:
-        """The item that a row overlaps with most, as {item_id, ngram, of_row, of_item}; None for a clean row."""
-        for words in messages:
-            if tuple(words) in self.texts:
-                return {"item_id": self.texts[tuple(words)], "ngram": " ".join(words), "of_row": 1.0, "of_item": 1.0}
-        own = {gram for words in messages for gram in grams_of(words, self.config.ngram_words)} - self.template
-        runs = own | {gram for words in messages for size in self.sizes for gram in grams_of(words, size)}
-        shared: defaultdict[str, list[Gram]] = defaultdict(list)
-        for gram in runs & self.owners.keys():
-            for item_id in self.owners[gram]:
-                shared[item_id].append(gram)
-        hits = [self._measure(item_id, grams, own) for item_id, grams in shared.items()]
-        over = [hit for hit in hits if max(hit["of_row"], hit["of_item"]) >= self.config.overlap]
-        return max(over, key=lambda hit: (hit["of_item"], hit["of_row"], hit["item_id"]), default=None)
-
-    def _measure(self, item_id: str, shared: Sequence[Gram], own: set[Gram]) -> dict[str, Any]:
-        return {
-            "item_id": item_id,
-            "ngram": " ".join(min(shared)),
-            "of_row": len(own.intersection(shared)) / max(1, len(own)),
-            "of_item": len(shared) / len(self.grams[item_id]),
-        }
+    def finish(self, total: int) -> Outcome:
+        counts = {reason: self.counts[reason] for reason in REMEDIES if self.counts[reason]}
+        kept = self.shards.rows
+        if not kept:
+            raise empty(total, counts)
+        self.shards.close()
+        self.output.write_json("hits.json", self.hits)
+        write_dropped(self.output, self.dropped)
+        return Outcome(
+            rows=kept,
+            counts={"in": total, "kept": kept, **{f"dropped:{reason}": count for reason, count in counts.items()}},
+            metrics={"kept_share": kept / total, **self.diversity.metrics()},
+        )

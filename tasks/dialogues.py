@@ -1,61 +1,30 @@
 """Dialogues in which the generator plays both roles, filtered by what they say and by reward (paper, section 3.2.2).
 
-    prompt → answer → the persona's follow-up → answer → follow-up → answer → reward → kept or dropped
-
-All dialogues of a shard take each turn together, so that the engine's batch stays full.
+prompt → answer → the user's follow-up → answer → follow-up → answer → reward → kept or dropped
 """
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from random import Random
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 from infra.artifacts import Artifact
 from infra.errors import EmptyDataset
 from infra.output import Outcome, Output
-from models.engine import SamplingParams
-from tasks.answer_checks import copied_share, runs_in_circles, whole_sentences
 from tasks.configs.dialogues import DialoguesConfig
-from tasks.engines.abilities import Tokenized
-from tasks.follow_ups import Persona, choose, opened_turn, swapped_roles
-from tasks.generation import Ask, Writer, licence_of, open_engine
-from tasks.judges.ground_truth import verify
+from tasks.diversity import measure_diversity
+from tasks.dropped import dropped_row, write_dropped
+from tasks.generation import Writer, licence_of, open_engine
 from tasks.judges.reward import Scorer
-from tasks.rows import DIALOGUE, make_row, row_seed
+from tasks.rows import DIALOGUE, make_row
 from tasks.selection import Row, by_family, draw, joined_licence, verifiable
+from tasks.speaker import Dialogue, Speaker
 from tasks.tallies import Tallies, told
-from tasks.user_turns import refusal, user_turn
 
-COPIED = 0.4
-"""An answer with this part of its word sequences out of an earlier answer of its dialogue repeats that one."""
-
-
-@dataclass
-class Dialogue:
-    """One in the making."""
-
-    opener: Row
-    persona: Persona
-    rng: Random
-    verifier: Any
-    messages: list[dict[str, str]]
-    said: list[str] = field(default_factory=list)
-    """The assistant's answers so far."""
-    ended: str = ""
-    """Why it broke off."""
-    asked: list[Row] = field(default_factory=list)
-    """The prompts that its user turns are from, the opener first."""
-
-    @property
-    def complete_messages(self) -> list[dict[str, str]]:
-        """Up to the last answer: a user turn that stayed unanswered is no part of it."""
-        return self.messages[:-1] if self.messages[-1]["role"] == "user" else self.messages
-
-
-Follow = Callable[[Sequence[Dialogue], int], None]
-"""Give each dialogue its user's turn of this number, or a reason why it ended."""
+Scored = tuple[Dialogue, dict[str, float]]
+MILLIONTHS = 1e6
+"""Rewards are summed up in whole numbers, as tallies are."""
 
 
 def run(
@@ -68,37 +37,48 @@ def run(
     speaker = Speaker(config, writer, suited)
     scorer = Scorer(reward_model, config.resources)
     licence, tallies = licence_of(generator), Tallies(output)
-    for number, start in enumerate(range(0, len(openers), config.shard_rows)):
+    shards = range(0, len(openers), config.shard_rows)
+    for number, start in enumerate(shards):
         shard = openers[start : start + config.shard_rows]
         writer.begin(start, start + len(shard), len(openers))
         if output.has_shard(number):
             continue
         dialogues = speaker.converse(shard)
-        scored = [(dialogue, reward_of(dialogue, scorer)) for dialogue in dialogues if long_enough(config, dialogue)]
+        with writer.at_work():
+            scored = [(one, reward_of(one, scorer)) for one in dialogues if long_enough(config, one)]
         kept = best(config, scored)
-        tallies.put(number, _counts(config, dialogues, kept))
-        rows = [_row(dialogue, scores, generator, licence) for dialogue, scores in kept]
-        output.write_shard(number, rows, DIALOGUE)
-        output.progress(start + len(shard), len(openers), "dialogues", kept=len(rows))
-    counts = tallies.total()
-    if not counts["kept"]:
+        tallies.put(number, tally(config, dialogues, scored, kept), left_out(config, dialogues, scored, kept))
+        output.write_shard(number, [_row(one, scores, generator, licence) for one, scores in kept], DIALOGUE)
+        output.progress(start + len(shard), len(openers), "dialogues", kept=len(kept))
+    write_dropped(output, tallies.dropped())
+    total = tallies.total()
+    counts = {name: count for name, count in total.items() if "|" not in name}
+    if not total["kept"]:
         raise EmptyDataset(
             f"none of {counts['in']} dialogues was kept: {told(counts)}",
             "lower reward_threshold or min_turns, raise rows or max_tokens, or take a stronger generator",
         )
     output.say(f"dialogues: {told(counts)}")
-    return Outcome(rows=counts["kept"], counts=dict(counts), metrics=writer.metrics() if writer.tokens else {})
+    rows = chain.from_iterable(output.read_shard(number) for number in range(len(shards)))
+    return Outcome(
+        rows=total["kept"],
+        counts=counts,
+        metrics=mean_rewards(total) | measure_diversity(rows) | writer.metrics(),
+        result={"variants": variants(total)},
+    )
 
 
 def suited_prompts(config: DialoguesConfig, rows: Sequence[Row]) -> list[Row]:
     """Prompts that can open a dialogue: of a wanted family, ending with the user, and not verifiable unless asked for.
 
-    Raises EmptyDataset, with the families that are there, where none does.
+    Those that were set aside for preferences, or are unsafe, are not for supervised training. Raises EmptyDataset, with
+    the families that are there, where none is left.
     """
     wanted = [
         row for row in rows
         if (not config.families or row["family"] in config.families)
         and row["messages"][-1]["role"] == "user"
+        and row["side"] != "preference" and not row["unsafe"]
         and (config.asking == "prompts" or not verifiable(row))
     ]  # fmt: skip
     if not wanted:
@@ -106,108 +86,10 @@ def suited_prompts(config: DialoguesConfig, rows: Sequence[Row]) -> list[Row]:
         raise EmptyDataset(
             f"no prompt can open a dialogue: families={config.families or 'any'}, asking={config.asking!r}, "
             f"prompts by family: {told(families)}",
-            'name families that are there; prompts with a verifier open dialogues with asking="prompts" only',
+            'name families that are there; prompts with a verifier open dialogues with asking="prompts" only, those of '
+            "the preference side and unsafe ones never",
         )
     return wanted
-
-
-class Speaker:
-    """Both roles of many dialogues at once."""
-
-    def __init__(self, config: DialoguesConfig, writer: Writer, pool: Sequence[Row]) -> None:
-        self.config, self.writer = config, writer
-        self.pool = by_family(row for row in pool if len(row["messages"]) == 1)
-        self.follow: dict[str, Follow] = {
-            "continue": self._continue, "instruct": self._instruct, "prompts": self._next_prompt,
-        }  # fmt: skip
-
-    def converse(self, openers: Sequence[Row]) -> list[Dialogue]:
-        """One dialogue per prompt, in order; some end early."""
-        dialogues = [self._begin(opener) for opener in openers]
-        for turn in range(self.config.turns):
-            if turn:
-                self.follow[self.config.asking](_live(dialogues), turn)
-            self._answer(_live(dialogues), turn)
-        return dialogues
-
-    def _begin(self, opener: Row) -> Dialogue:
-        rng = Random(self._seed(opener["id"]))
-        persona = choose(self.config.personas, rng)
-        messages = [dict(message) for message in opener["messages"]]
-        return Dialogue(opener, persona, rng, opener["verifier"], messages, asked=[opener])
-
-    def _answer(self, dialogues: Sequence[Dialogue], turn: int) -> None:
-        config = self.config
-        params = SamplingParams(temperature=config.temperature, max_tokens=config.max_tokens)
-        asks = [Ask(f"{one.opener['id']}/{turn}/assistant", one.messages, params) for one in dialogues]
-        share = (turn / config.turns, (turn + 1) / config.turns)
-        for one, result in zip(dialogues, self.writer.write(asks, share), strict=True):
-            answer = result.text.strip()
-            answer = answer if result.finish_reason == "stop" else whole_sentences(answer)
-            one.ended = answer_refusal(answer, one) if not result.error else "too_long"
-            if not one.ended:
-                one.said.append(answer)
-                one.messages.append({"role": "assistant", "content": answer})
-
-    def _continue(self, dialogues: Sequence[Dialogue], turn: int) -> None:
-        openings = [one.rng.choice(one.persona.openings) for one in dialogues]
-        engine = self.writer.engine
-        prompts = [
-            opened_turn(engine.tokenizer, one.persona.note(), one.messages, opening)
-            if isinstance(engine, Tokenized)
-            else swapped_roles(one.persona.note(), one.messages, opening)
-            for one, opening in zip(dialogues, openings, strict=True)
-        ]
-        self._take(dialogues, turn, prompts, openings)
-
-    def _instruct(self, dialogues: Sequence[Dialogue], turn: int) -> None:
-        prompts = [[{"role": "user", "content": one.persona.request(one.messages)}] for one in dialogues]
-        self._take(dialogues, turn, prompts, [""] * len(prompts))
-
-    def _take(self, dialogues: Sequence[Dialogue], turn: int, prompts: Sequence[Any], openings: Sequence[str]) -> None:
-        """The first draft of each that is a user's turn; the dialogue ends with the last draft's reason otherwise."""
-        config = self.config
-        params = [
-            SamplingParams(
-                temperature=config.user_temperature, top_p=config.user_top_p, max_tokens=config.user_max_tokens,
-                n=config.user_samples, stop=("\n",), seed=self._seed(f"{one.opener['id']}/{turn}/user"),
-            )
-            for one in dialogues
-        ]  # fmt: skip
-        results = self.writer.engine.generate(prompts, params)
-        for one, opening, result in zip(dialogues, openings, results, strict=True):
-            for draft in result.outputs:
-                text = user_turn(opening + draft.text, draft.finish_reason == "stop")
-                one.ended = "user_" + reason if (reason := refusal(text, one.messages)) else ""
-                if not one.ended:
-                    one.messages.append({"role": "user", "content": text})
-                    break
-
-    def _next_prompt(self, dialogues: Sequence[Dialogue], turn: int) -> None:
-        for one in dialogues:
-            asked = {row["id"] for row in one.asked}
-            others = [row for row in self.pool.get(one.opener["family"], []) if row["id"] not in asked]
-            if not others:
-                one.ended = "user_no_prompt"
-                continue
-            chosen = one.rng.choice(others)
-            one.messages += [dict(message) for message in chosen["messages"]]
-            one.verifier, one.asked = chosen["verifier"], [*one.asked, chosen]
-
-    def _seed(self, place: str) -> int:
-        return row_seed(self.writer.output.fingerprint, place)
-
-
-def answer_refusal(answer: str, dialogue: Dialogue) -> str:
-    """Why an answer is not fit to be learnt, "" where it is. Ground truth, where there is one, decides alone."""
-    verdict = verify(dialogue.verifier, answer) if answer else False
-    if verdict is not None:
-        return "" if verdict else "wrong" if answer else "cut_off"
-    if runs_in_circles(answer):
-        return "runs_in_circles"
-    if max((copied_share(answer, said) for said in dialogue.said), default=0.0) >= COPIED:
-        return "repeats_answer"
-    return ""
 
 
 def long_enough(config: DialoguesConfig, dialogue: Dialogue) -> bool:
@@ -220,9 +102,7 @@ def reward_of(dialogue: Dialogue, scorer: Scorer) -> dict[str, float]:
     return scorer.score(messages[:-1], messages[-1]["content"])
 
 
-def best(
-    config: DialoguesConfig, scored: Sequence[tuple[Dialogue, dict[str, float]]]
-) -> list[tuple[Dialogue, dict[str, float]]]:
+def best(config: DialoguesConfig, scored: Sequence[Scored]) -> list[Scored]:
     """Those above the threshold and, by reward, within the share that is kept; in their original order."""
     floor = -math.inf if config.reward_threshold is None else config.reward_threshold
     passing = [pair for pair in scored if pair[1]["reward"] >= floor]
@@ -231,19 +111,67 @@ def best(
     return [pair for pair in passing if id(pair[0]) in chosen]
 
 
-def _live(dialogues: Sequence[Dialogue]) -> list[Dialogue]:
-    return [one for one in dialogues if not one.ended]
+def left(scored: Sequence[Scored], kept: Sequence[Scored]) -> list[Scored]:
+    """Those whose reward was too low."""
+    chosen = {id(dialogue) for dialogue, _ in kept}
+    return [pair for pair in scored if id(pair[0]) not in chosen]
 
 
-def _counts(config: DialoguesConfig, dialogues: Sequence[Dialogue], kept: Sequence[Any]) -> Counter[str]:
-    """By fate; a dialogue that broke off but is long enough is "shortened" and may be kept."""
+def tally(
+    config: DialoguesConfig, dialogues: Sequence[Dialogue], scored: Sequence[Scored], kept: Sequence[Scored]
+) -> Counter[str]:
+    """By fate; a dialogue that broke off but is long enough is "shortened" and may be kept.
+
+    Beside the counts, with "|" in their names: sums of rewards, and dialogues by the user's variant.
+    """
+    low = left(scored, kept)
     counts = Counter({"in": len(dialogues), "kept": len(kept)})
-    good = [one for one in dialogues if long_enough(config, one)]
     counts.update(f"dropped:{one.ended}" for one in dialogues if not long_enough(config, one))
-    counts.update(f"shortened:{one.ended}" for one in good if one.ended)
-    if len(good) > len(kept):
-        counts["dropped:low_reward"] = len(good) - len(kept)
+    counts.update(f"shortened:{one.ended}" for one, _ in scored if one.ended)
+    counts.update("dropped:low_reward" for _ in low)
+    for name, part in (("kept", kept), ("dropped", low)):
+        counts[f"reward|{name}"] = round(MILLIONTHS * sum(scores["reward"] for _, scores in part))
+    if config.asking != "prompts":
+        counts.update(f"{one.user.variant}|in" for one in dialogues)
+        counts.update(f"{one.user.variant}|kept" for one, _ in kept)
     return counts
+
+
+def left_out(
+    config: DialoguesConfig, dialogues: Sequence[Dialogue], scored: Sequence[Scored], kept: Sequence[Scored]
+) -> list[dict[str, Any]]:
+    """Entries of tasks/dropped.py: what was refused, after the conversation so far, and what got too low a reward."""
+    entries = []
+    for one in dialogues:
+        if one.ended:
+            fate = one.ended if not long_enough(config, one) else f"shortened:{one.ended}"
+            entries.append(_entry(fate, one, one.story, _speaker(config, one)))
+    for one, scores in left(scored, kept):
+        told_of = f"reward {scores['reward']:.3f}; {_speaker(config, one)}".removesuffix("; ")
+        entries.append(_entry("low_reward", one, one.complete_messages, told_of))
+    return entries
+
+
+def mean_rewards(total: Counter[str]) -> dict[str, float]:
+    """Of the dialogues kept, and of those left out for their reward where there are any."""
+    numbers = {"kept": total["kept"], "dropped": total["dropped:low_reward"]}
+    return {f"reward_{name}": total[f"reward|{name}"] / MILLIONTHS / n for name, n in numbers.items() if n}
+
+
+def variants(total: Counter[str]) -> dict[str, dict[str, int]]:
+    """Dialogues begun and kept by the user's variant; {} where no persona asked."""
+    names = sorted(name.removesuffix("|in") for name in total if name.endswith("|in"))
+    return {name: {"in": total[f"{name}|in"], "kept": total[f"{name}|kept"]} for name in names}
+
+
+def _speaker(config: DialoguesConfig, dialogue: Dialogue) -> str:
+    return "" if config.asking == "prompts" else f"{dialogue.user.persona.name}, {dialogue.user.variant}"
+
+
+def _entry(reason: str, dialogue: Dialogue, messages: Sequence[dict[str, str]], detail: str) -> dict[str, Any]:
+    opener = dialogue.opener
+    known = {"row_id": opener["id"], "family": opener["family"], "topic": opener["topic"] or "", "detail": detail}
+    return dropped_row(reason, messages, **known)
 
 
 def _row(dialogue: Dialogue, scores: dict[str, float], generator: Artifact, licence: str) -> Row:
@@ -253,6 +181,7 @@ def _row(dialogue: Dialogue, scores: dict[str, float], generator: Artifact, lice
         "prompt_id": opener["id"],
         "family": opener["family"],
         "messages": messages,
+        "teaches": "all",
         **scores,
         "source": "dialogues",
         "synthetic": True,

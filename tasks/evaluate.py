@@ -121,7 +121,8 @@ class Examiner:
         passed = verify(item["verifier"], result.text)
         reward = None
         if self.scorer is not None and passed is None:
-            reward = self.scorer.score(item["messages"], result.text)["reward"]
+            with self.writer.at_work():
+                reward = self.scorer.score(item["messages"], result.text)["reward"]
         values = {
             **{name: item[name] for name in ("family", "key", "half", "messages")},
             "item_id": item["id"],

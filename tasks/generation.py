@@ -4,8 +4,11 @@ writer = Writer(open_engine(generator, config.resources), output)
 write_shards(output, writer, items, config.shard_rows, SCHEMA, lambda shard: rows_of(shard, writer.write(asks)))
 """
 
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +21,7 @@ from infra.errors import InputError
 from infra.output import Output
 from models.checkpoint import load_model
 from models.engine import Engine, Generator, Result, SamplingParams
+from models.engine.interface import Prompt
 from tasks.configs.base import Resources
 from tasks.configs.endpoint_model import ENDPOINT_FILE, EndpointModelConfig
 from tasks.engines.abilities import Meter
@@ -96,18 +100,27 @@ class Writer:
         self.engine, self.output = engine, output
         self.meter = Meter(engine)
         self.tokens, self.seconds = 0, 0.0
+        self.busy, self.began = 0.0, math.inf
+        """Seconds in which an engine was at work, and when the first began."""
         self._place = (0, 1, 1)
 
     def write(self, asks: Sequence[Ask], share: tuple[float, float] = (0.0, 1.0)) -> list[Result]:
         """The answers in order, in one engine call. `share` is the part of the shard's work that this call is."""
         params = [replace(ask.params, seed=row_seed(self.output.fingerprint, ask.id)) for ask in asks]
+        return self.generate([[*ask.messages] for ask in asks], params, share)
+
+    def generate(
+        self, prompts: Sequence[Prompt], params: Sequence[SamplingParams], share: tuple[float, float] = (0.0, 1.0)
+    ) -> list[Result]:
+        """As `write`, for prompts that may be token ids and settings with seeds of their own."""
         started, before = time.monotonic(), self.meter.used
 
         def report(done: int, total: int, tokens: int) -> None:
             rate = (self.tokens + tokens) / max(1e-9, self.seconds + time.monotonic() - started)
             self._report(share[0] + (share[1] - share[0]) * done / max(1, total), tokens_per_s=round(rate, 1))
 
-        results = self.engine.generate([[*ask.messages] for ask in asks], params, report)
+        with self.at_work():
+            results = self.engine.generate(prompts, params, report)
         self.seconds += time.monotonic() - started
         if self.meter.counts:
             self.tokens += (self.meter.used - before).generated_tokens
@@ -116,18 +129,24 @@ class Writer:
             self.tokens += sum(len(output.token_ids) + 1 for result in results for output in result.outputs)
         return results
 
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Meanwhile an engine of this stage writes or reads: this one, or a reward model's."""
+        started = time.monotonic()
+        self.began = min(self.began, started)
+        try:
+            yield
+        finally:
+            self.busy += time.monotonic() - started
+
     def _tell_errors(self, errors: Sequence[str], of: int) -> None:
         """A hosted model has other reasons than length to leave a row unanswered."""
         if errors:
             self.output.say(f"{len(errors)} of {of} requests were not answered, the first: {errors[0]}")
 
     def metrics(self) -> dict[str, float]:
-        """For the manifest: generated tokens (stop tokens included) and the engine's rate.
-
-        Of a hosted model, what it was asked besides counts too, with the prompts' tokens and the cost.
-        """
-        own = {"generated_tokens": self.tokens, "tokens_per_s": self.tokens / max(1e-9, self.seconds)}
-        return own | self.meter.metrics()
+        """For the manifest."""
+        return metrics_of([self])
 
     def begin(self, done: int, end: int, total: int) -> None:
         """The next calls work on items `done` to `end` of `total`."""
@@ -136,6 +155,23 @@ class Writer:
     def _report(self, part: float, **more: Any) -> None:
         done, end, total = self._place
         self.output.progress(done + part * (end - done), total, "rows", **more)
+
+
+def metrics_of(writers: Sequence[Writer]) -> dict[str, float]:
+    """For the manifest, of a stage's writers together: generated tokens (stop tokens included) and their rate.
+
+    `engine_busy` is the share of the time from the first engine call until now in which an engine was at work (models
+    are opened before it). Of a hosted model, what it was asked besides counts too, with the prompts' tokens and the
+    cost; it is at work while a request is under way. {} where nothing was written.
+    """
+    total: Counter[str] = Counter()
+    for writer in writers:
+        total.update({"generated_tokens": writer.tokens} | writer.meter.metrics())  # type: ignore[arg-type]
+    tokens, seconds, busy = (sum(getattr(one, name) for one in writers) for name in ("tokens", "seconds", "busy"))
+    if not busy:
+        return {}
+    passed = time.monotonic() - min(writer.began for writer in writers)
+    return {**total, "tokens_per_s": tokens / max(1e-9, seconds), "engine_busy": busy / passed}
 
 
 def write_shards(

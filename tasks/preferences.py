@@ -24,6 +24,7 @@ from tasks.configs.judging import PreferencesConfig
 from tasks.judges.base import GROUND_TRUTH, JUDGES, LLM, REWARD_MODEL
 from tasks.rows import PREFERENCE, make_row, synthetic_share
 from tasks.selection import joined_licence
+from tasks.streams import Source, stream
 
 Row = Mapping[str, Any]
 
@@ -36,6 +37,7 @@ REMEDIES = {
     "runs_in_circles": "answer at another temperature, or with a larger model",
     "truncated": "raise the responses' max_tokens, or set allow_truncated",
     "over_limit": "raise max_pairs",
+    "sft_side": "lower split_prompts.sft_share",
 }
 
 
@@ -58,35 +60,47 @@ class Scale:
     margin: float
 
 
-def run(config: PreferencesConfig, output: Output, judged: Artifact) -> Outcome:
-    """PREFERENCE rows from scored RESPONSE rows and the LLM's verdicts. Raises EmptyDataset when no pair is left."""
-    rows = judged.rows()
+def run(config: PreferencesConfig, output: Output, judged: Artifact, given: Source | None = None) -> Outcome:
+    """PREFERENCE rows from scored RESPONSE rows and the LLM's verdicts, then those that `given` data sets bring.
+
+    Raises EmptyDataset when no pair is left.
+    """
+    dropped: Counter[str] = Counter()
+    rows = for_preferences(judged.iter_rows(), dropped)
     verdicts = judged.read_json("llm_verdicts.json")
     scale = scale_of(config, rows)
-    dropped: Counter[str] = Counter()
     prompts = [group for prompt, group in by_prompt(rows) if part_of(prompt, config.parts) == config.part]
     drafts = [pair for group in prompts for pair in pairs_of(config, group, verdicts, scale, dropped)]
     good = [pair for pair in drafts if passes(config, pair, scale, dropped)]
     kept = take_turns(good, config.max_pairs, config.seed)
     dropped["over_limit"] = len(good) - len(kept)
-    counts = {"in": len(kept) + sum(dropped.values()), "kept": len(kept)}
+    brought = [row for row in stream(given) if part_of(row["prompt_id"] or row["id"], config.parts) == config.part]
+    pairs = [preference_row(pair) for pair in kept] + brought
+    counts = {"in": len(pairs) + sum(dropped.values()), "kept": len(pairs)}
     counts |= {f"dropped:{reason}": n for reason, n in sorted(dropped.items()) if n}
-    if not kept:
+    if not pairs:
         raise empty(config, len(prompts), dropped)
-    pairs = [preference_row(pair) for pair in kept]
     for shard, start in enumerate(range(0, len(pairs), config.shard_rows)):
         output.write_shard(shard, pairs[start : start + config.shard_rows], PREFERENCE)
     output.progress(len(pairs), len(pairs), "pairs")
-    metrics = {**statistics_of(kept), "synthetic_share": synthetic_share(pairs)}
+    metrics = {**statistics_of(pairs), "synthetic_share": synthetic_share(pairs)}
     result = {
         "objective": config.objective,
-        "judges": {judge: sum(pair.judge == judge for pair in kept) for judge in JUDGES},
-        "families": dict(sorted(Counter(pair.chosen["family"] or "" for pair in kept).items())),
+        "judges": dict.fromkeys(JUDGES, 0) | dict(Counter(row["judge"] or "" for row in pairs)),
+        "families": dict(sorted(Counter(row["family"] or "" for row in pairs).items())),
         "aided": sum(bool(pair.chosen["aid"]) for pair in kept),
+        "given": len(brought),
         "floor": scale.floor,
         "margin": scale.margin,
     }
     return Outcome(rows=len(pairs), metrics=metrics, result=result, counts=counts)
+
+
+def for_preferences(rows: Iterable[dict[str, Any]], dropped: Counter[str]) -> list[dict[str, Any]]:
+    """Answers whose prompt is not on the supervised side; prompts that are, are counted."""
+    found = [*rows]
+    dropped["sft_side"] = len({row["prompt_id"] for row in found if row["side"] == "sft"})
+    return [row for row in found if row["side"] != "sft"]
 
 
 def empty(config: PreferencesConfig, prompts: int, dropped: Counter[str]) -> EmptyDataset:
@@ -233,11 +247,15 @@ def preference_row(pair: Candidate) -> dict[str, Any]:
     return make_row(PREFERENCE, values, content, [pair.chosen["id"], pair.rejected["id"]])
 
 
-def statistics_of(pairs: Sequence[Candidate]) -> dict[str, float]:
-    """Length balance in words, and the median gap that decides eta (reward gaps times eta should be about 2)."""
-    lengths = [(len(pair.chosen["response"].split()), len(pair.rejected["response"].split())) for pair in pairs]
-    return {
-        "reward_gap_median": median(pair.chosen_reward - pair.rejected_reward for pair in pairs),
+def statistics_of(pairs: Sequence[Row]) -> dict[str, float]:
+    """Length balance in words, and the median gap that decides eta (reward gaps times eta should be about 2).
+
+    Pairs of other data sets may come without rewards.
+    """
+    lengths = [tuple(len(row[side][-1]["content"].split()) for side in ("chosen", "rejected")) for row in pairs]
+    scored = [row for row in pairs if row["chosen_reward"] is not None and row["rejected_reward"] is not None]
+    gaps = [row["chosen_reward"] - row["rejected_reward"] for row in scored]
+    return ({"reward_gap_median": median(gaps)} if gaps else {}) | {
         "chosen_words": mean(chosen for chosen, _ in lengths),
         "rejected_words": mean(rejected for _, rejected in lengths),
         "chosen_longer": mean(0.5 if chosen == rejected else float(chosen > rejected) for chosen, rejected in lengths),

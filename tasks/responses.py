@@ -17,7 +17,7 @@ from models.engine import SamplingParams
 from tasks.aids import Bench, Case, Example, Helped, help_out, subject
 from tasks.answer_checks import runs_in_circles
 from tasks.configs.responses import Aid, Responder, ResponsesConfig
-from tasks.generation import Ask, Writer, licence_of, open_engine
+from tasks.generation import Ask, Writer, licence_of, metrics_of, open_engine
 from tasks.judges.ground_truth import verify
 from tasks.rows import RESPONSE, make_row
 from tasks.selection import Row, by_family, draw, joined_licence, verifiable
@@ -107,11 +107,7 @@ class Answering:
 
     def metrics(self) -> dict[str, float]:
         """Of the responders' engines together."""
-        seconds = sum(author.writer.seconds for author in self.authors.values())
-        total: Counter[str] = Counter()
-        for author in self.authors.values():
-            total.update(author.writer.metrics())  # type: ignore[arg-type]
-        return {**total, "tokens_per_s": total["generated_tokens"] / seconds} if seconds else {}
+        return metrics_of([author.writer for author in self.authors.values()])
 
     def _plain(self, prompts: Sequence[Row], counts: Counter[str]) -> dict[str, list[Row]]:
         rows: dict[str, list[Row]] = {prompt["id"]: [] for prompt in prompts}
@@ -234,6 +230,7 @@ def _row(prompt: Row, author: Author, values: dict[str, Any], parents: Sequence[
         "topic": prompt["topic"],
         "prompt": prompt["messages"],
         "verifier": prompt["verifier"],
+        "side": prompt["side"],
         "passed": verify(prompt["verifier"], values["response"]),
         "source": "responses",
         "synthetic": True,

@@ -73,13 +73,16 @@ def prompt_of(answer: Answer) -> str:
     return answer.prompt
 
 
-def run(config: RewardModelConfig, output: Output, base: Artifact, attributes: Artifact) -> Outcome:
+def run(
+    config: RewardModelConfig, output: Output, base: Artifact, attributes: Artifact | tuple[Artifact, ...]
+) -> Outcome:
     """A reward model folder. Raises EmptyDataset without labelled rows of at least two prompts."""
     ridge = config.mode == "ridge"
     decoder, tokenizer = open_model(base, config.resources) if ridge else open_trainee(base, config)
     model = RewardModel(decoder)
     model.head.to("cpu" if decoder.unembedding_VD.is_meta else decoder.unembedding_VD.device)
-    rows = attributes.rows()
+    labelled = attributes if isinstance(attributes, tuple) else (attributes,)
+    rows = [row for artifact in labelled for row in artifact.rows()]
     answers, counts = read_answers(rows, tokenizer, token_limit(config, decoder))
     training, validation = hold_out(answers, prompt_of, config.validation_fraction, config.seed)
     fit = fit_head if ridge else train_regression

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
 MESSAGES = pa.list_(MESSAGE)
@@ -38,12 +38,21 @@ def _schema(*fields: tuple[str, pa.DataType]) -> pa.Schema:
 
 
 TOPIC = _schema(("topic", pa.string()), ("macro_topic", pa.string()))
-PROMPT = _schema(("family", pa.string()), ("topic", pa.string()), ("messages", MESSAGES), ("verifier", VERIFIER))
-DIALOGUE = _schema(("prompt_id", pa.string()), ("family", pa.string()), ("messages", MESSAGES), *_SCORES,
-                   ("reward", pa.float32()))  # fmt: skip
+PROMPT = _schema(
+    ("family", pa.string()), ("topic", pa.string()), ("task", pa.string()), ("answer_format", pa.string()),
+    ("messages", MESSAGES), ("verifier", VERIFIER), ("side", pa.string()), ("unsafe", pa.bool_()),
+    ("details", pa.string()),
+)  # fmt: skip
+"""`side`: "sft" or "preference" where prompts were split, "" for both. `details`: the family's own, canonical JSON."""
+DIALOGUE = _schema(
+    ("prompt_id", pa.string()), ("family", pa.string()), ("messages", MESSAGES), ("teaches", pa.string()), *_SCORES,
+    ("reward", pa.float32()),
+)  # fmt: skip
+"""`teaches`: assistant turns that training learns, "all" (also null) or "last"."""
 RESPONSE = _schema(
     ("prompt_id", pa.string()), ("family", pa.string()), ("topic", pa.string()), ("prompt", MESSAGES),
-    ("verifier", VERIFIER), ("response", pa.string()), ("responder", pa.string()), ("sample", pa.int32()),
+    ("verifier", VERIFIER), ("side", pa.string()), ("response", pa.string()), ("responder", pa.string()),
+    ("sample", pa.int32()),
     ("aid", pa.string()), ("finish_reason", pa.string()), ("passed", pa.bool_()), *_SCORES, ("reward", pa.float32()),
 )  # fmt: skip
 """`passed`: ground truth's verdict, null for none. `aid`: how a passing answer was produced, "" for plain."""
@@ -58,6 +67,14 @@ ITEM = _schema(
 )
 """An evaluation item. `key` (kind, parameters or topic) is the bootstrap's cluster; `half` is "dev" or "gate"."""
 TEXT = _schema(("text", pa.string()))
+KEYWORD = _schema(("keyword", pa.string()), ("field", pa.string()), ("origin", pa.string()))
+"""`field`: "python" or "maths"; `origin`: "topics", "entities", "mined" or "picked"."""
+DROPPED = pa.schema(
+    [("row_id", pa.string()), ("family", pa.string()), ("topic", pa.string()), ("reason", pa.string()),
+     ("detail", pa.string()), ("messages", MESSAGES)],
+    metadata={"ratchet.schema": SCHEMA_VERSION},
+)  # fmt: skip
+"""What a stage left out, kept for inspection (tasks/dropped.py); `row_id` is "" for a draft that never was a row."""
 
 
 def canonical(value: Any) -> str:

@@ -79,7 +79,8 @@ def read_documents(
     def make(row: Row) -> tuple[str, Document]:
         if not any(message["role"] == "assistant" for message in row["messages"]):
             raise Dropped("no assistant turn")
-        token_ids, trained = encoded(lambda: encode_dialogue(tokenizer, row["messages"]))
+        last_only = row.get("teaches") == "last"
+        token_ids, trained = encoded(lambda: encode_dialogue(tokenizer, row["messages"], last_turn_only=last_only))
         document = Document.of(token_ids, trained)
         keep_short(len(document.token_ids), max_tokens)
         return first_words(row), document

@@ -1,7 +1,9 @@
 """Topics: macro topics and their subtopics from the generator, merged with a hand-picked list (paper, section 3.2)."""
 
 from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,6 +15,7 @@ from infra.errors import EmptyDataset
 from infra.output import Outcome, Output
 from models.engine import SamplingParams
 from tasks.configs.prompts import TopicsConfig
+from tasks.dropped import dropped_row, write_dropped
 from tasks.evaluation_items import evaluation_topics
 from tasks.generation import Writer, licence_of, open_engine
 from tasks.prompts.calls import answer, compose
@@ -41,7 +44,7 @@ def run(config: TopicsConfig, output: Output, generator: Artifact) -> Outcome:
     written, metrics = written_topics(config, output, generator) if config.n_macro else ([], {})
     picked = curated_topics(row_seed(output.fingerprint, "curated")) if config.curated else []
     kept, counts, rejected = select([*written, *picked], config.target)
-    output.write_json("rejected.json", rejected)
+    write_dropped(output, rejected)
     if not kept:
         raise EmptyDataset(f"no topic is left: {dict(counts)}", "set topics.curated=true or raise topics.n_macro")
     licence = licence_of(generator)
@@ -52,22 +55,58 @@ def run(config: TopicsConfig, output: Output, generator: Artifact) -> Outcome:
 
 
 def written_topics(config: TopicsConfig, output: Output, generator: Artifact) -> tuple[list[Named], dict[str, float]]:
-    """Macro topics in one call, then subtopics with a call for each."""
+    """Macro topics, then subtopics of each."""
     writer = Writer(open_engine(generator, config.resources), output)
-    params = SamplingParams(temperature=config.temperature, top_p=config.top_p)
-    constrain = config.constrain_lists
-    first = answer(writer, [compose(DATA["macro"], params, "macro", constrain, count=config.n_macro)], (0.0, 0.2))[0]
-    macros = [*dict.fromkeys(parse_list(first.text, first.finished))][: config.n_macro]
-    asks = [
-        compose(DATA["sub"], params, f"sub/{macro}", constrain, macro=macro, count=config.n_sub) for macro in macros
-    ]
-    lists = [parse_list(said.text, said.finished) for said in answer(writer, asks, (0.2, 1.0))]
+    macros = listed(config, writer, "macro", [{}], config.n_macro, (0.0, 0.2))[0]
+    fields = [{"macro": macro} for macro in macros]
+    lists = listed(config, writer, "sub", fields, config.n_sub, (0.2, 1.0))
     named = [
-        Named(topic, macro, curated=False)
-        for macro, topics in zip(macros, lists, strict=True)
-        for topic in topics[: config.n_sub]
+        Named(topic, macro, curated=False) for macro, topics in zip(macros, lists, strict=True) for topic in topics
     ]
     return named, writer.metrics()
+
+
+def listed(
+    config: TopicsConfig,
+    writer: Writer,
+    call: str,
+    fields: Sequence[Mapping[str, str]],
+    count: int,
+    share: tuple[float, float],
+) -> list[list[str]]:
+    """Up to `count` items for each of `fields`, at most `per_call` in one call: later ones are told what there is."""
+    params = SamplingParams(temperature=config.temperature, top_p=config.top_p)
+    found: list[dict[str, None]] = [{} for _ in fields]
+    rounds = ceil(count / config.per_call)
+    for turn in range(rounds):
+        asks = [
+            compose(
+                _call(call, known),
+                params,
+                "/".join([call, *mine.values(), str(turn)]),
+                config.constrain_lists,
+                count=min(config.per_call, count - len(known)),
+                known=", ".join(known),
+                **mine,
+            )
+            for mine, known in zip(fields, found, strict=True)
+            if len(known) < count
+        ]
+        done = (
+            share[0] + (share[1] - share[0]) * turn / rounds,
+            share[0] + (share[1] - share[0]) * (turn + 1) / rounds,
+        )
+        answers = iter(answer(writer, asks, done))
+        for known in found:
+            if len(known) < count:
+                said = next(answers)
+                known.update(dict.fromkeys(parse_list(said.text, said.finished)))
+    return [[*known][:count] for known in found]
+
+
+def _call(name: str, known: Collection[str]) -> dict[str, Any]:
+    template = DATA[name]
+    return {**template, "user": template["user"] + DATA["others"]} if known else template
 
 
 def curated_topics(seed: int) -> list[Named]:
@@ -76,7 +115,7 @@ def curated_topics(seed: int) -> list[Named]:
     return Random(seed).sample(picked, len(picked))
 
 
-def select(topics: list[Named], target: int) -> tuple[list[Named], Counter[str], list[dict[str, str]]]:
+def select(topics: list[Named], target: int) -> tuple[list[Named], Counter[str], list[dict[str, Any]]]:
     """Up to `target` topics that differ in more than order, number or case; counts by reason; what was rejected."""
     kept: dict[frozenset[str], Named] = {}
     counts: Counter[str] = Counter({"in": len(topics)})
@@ -86,7 +125,7 @@ def select(topics: list[Named], target: int) -> tuple[list[Named], Counter[str],
         if reason:
             counts[f"dropped:{reason}"] += 1
             if reason != "over_target":
-                rejected.append({"reason": reason, "topic": named.topic, "macro_topic": named.macro})
+                rejected.append(dropped_row(reason, named.topic, topic=named.topic, detail=named.macro))
         else:
             kept[frozenset(stems(named.topic))] = named
     counts["kept"] = len(kept)

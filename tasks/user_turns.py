@@ -11,55 +11,27 @@ from typing import Any
 import yaml
 
 from tasks.answer_checks import copied_share, similarity
-from tasks.configs.dialogues import PERSONAS_FILE
-from tasks.prompts.sentences import words
+from tasks.configs.dialogues import WORDS_FILE
+from tasks.politeness import strip_politeness
+from tasks.prompts.sentences import sentences, words
 
-_WORDS: dict[str, Any] = yaml.safe_load(PERSONAS_FILE.read_text(encoding="utf-8"))["first_words"]
-
-_POLITE = [
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        r"^(?:thank you|thanks|many thanks)\b(?: so much| very much| a lot)?(?: (?:again|for|to)\b[^.!?,\n]*)?"
-        r"[.!?,;:\s-]*",
-        r"^(?:sure|certainly|of course|absolutely|okay|ok|great|alright)[,.!]?\s+"
-        r"(?:i'd|i would|i'll|i will|i can|i am|i'm)\s+(?:be\s+)?(?:\w+\s+)?"
-        r"(?:happy|glad|pleased|delighted|help|assist)[^.!?:\n]*[.!?:\s]*",
-        r"^i(?:'d| would) be (?:happy|glad|delighted) to[^.!?:\n]*[.!?:\s]*",
-        r"^(?:that(?:'s| is)|this is|what) (?:a |an |very |really )*"
-        r"(?:great|good|helpful|interesting|useful|wonderful|amazing)\b[^.!?,\n]*[.!?,]\s*",
-        r"^i (?:really )?appreciate[^.!?\n]*[.!?]\s*",
-        r"^(?:great|wonderful|perfect|awesome|interesting|got it|i see|okay|ok|sure|hello|hi)(?: there)?[,.!]\s+",
-        r"(?<=[.!?])\s+(?:thank you|thanks)\b[^.!?\n]*[.!?]*$",
-    )
-]
-_LABEL = re.compile(r"^(?:user|human|me|question)\s*:\s*", re.IGNORECASE)
-
-_ASKING, _REQUESTS = (frozenset(_WORDS[name].split()) for name in ("asking", "requests"))
-_COMMON = frozenset(_WORDS["common"].split())
-_ASSISTANT = re.compile(
-    r"\bas an ai\b|\bthe (?:user|assistant)\b|"
-    r"^(?:here (?:is|are)|here's|sure|certainly|of course|absolutely|yes,|no,|you're welcome|"
-    r"i(?:'m| am) (?:sorry|glad|happy)|i apologi[sz]e|i(?:'d| would) be happy|assistant\s*:|the answer is|to answer)|"
-    r"\bhow (?:can|may) i (?:help|assist) you\b|\blet me know if you\b",
-    re.IGNORECASE,
+_DATA: dict[str, Any] = yaml.safe_load(WORDS_FILE.read_text(encoding="utf-8"))
+_ASKING, _AFTER, _REQUESTS, _COMMON, _ADVICE, _OF_TEXT = (
+    frozenset(_DATA["first_words"][name].split())
+    for name in ("asking", "asking_after", "requests", "common", "advice", "of_text")
 )
-
+_SAYS = re.compile("|".join(_DATA["assistant"]["says"].splitlines()), re.IGNORECASE)
+_BEGINS = re.compile(f"^(?:{'|'.join(_DATA['assistant']['begins'].splitlines())})", re.IGNORECASE)
+_ADVISES = re.compile(f"^(?:{'|'.join(_DATA['assistant']['advises'].splitlines())})", re.IGNORECASE)
+_ANSWERS = re.compile(f"^(?:{'|'.join(_DATA['assistant']['answers'].splitlines())})", re.IGNORECASE)
+_MARKUP = re.compile(r"\*\*|```|^#+ |^\s*(?:[-*•]|\d+[.)]) ")
 
 _POINTS_BACK = re.compile(
-    r"\b(?:it|this|these|those|they|them|your|instead|else|that (?:in|compare|is|work|mean|happen))\b|\bthat[?.!]?$",
+    r"\b(?:it|this|these|those|they|them|your|instead|else|that (?:in|compare|is|work|mean|happen))\b|\bthat[?.!]?$|"
+    r"^(?:and |but )?(?:what|how) about\b",
     re.IGNORECASE,
 )
 _SAME_TWICE = re.compile(r"\b(\w+) (?:and|with|or|than|from) \1\b", re.IGNORECASE)
-
-
-def strip_politeness(text: str) -> str:
-    """Without thanks, praise and offers to help around what the user wants; "" where nothing else was said."""
-    before, text = None, _LABEL.sub("", text.strip().strip('"“”').strip())
-    while text != before:
-        before = text
-        for pattern in _POLITE:
-            text = pattern.sub("", text).strip()
-    return text[:1].upper() + text[1:]
 
 
 def user_turn(text: str, finished: bool) -> str:
@@ -71,8 +43,9 @@ def user_turn(text: str, finished: bool) -> str:
     ends = [end.end() for end in re.finditer(r"[.!?][\"”')]*(?=\s|$)", paragraph)]
     if not finished:
         paragraph = paragraph[: ends[-1]] if ends else ""
-    first = paragraph.partition(" ")[0].casefold().strip(",")
-    return paragraph[:-1] + "?" if first in _ASKING and paragraph.endswith(".") else paragraph
+    if _asks(paragraph) and not re.search(r"[?!][\"”')]*(?:\s|$)", paragraph):
+        return paragraph.rstrip(".") + "?"
+    return paragraph
 
 
 def refusal(turn: str, history: Sequence[Mapping[str, str]]) -> str:
@@ -88,13 +61,35 @@ def refusal(turn: str, history: Sequence[Mapping[str, str]]) -> str:
     answers = [message["content"] for message in history if message["role"] == "assistant"]
     if max((similarity(turn, said) for said in earlier), default=0.0) >= 0.7:
         return "repeats"
-    first = turn.partition(" ")[0].casefold().strip(",.!")
-    if _ASSISTANT.search(turn) or not ("?" in turn or first in _ASKING or first in _REQUESTS):
-        return "assistant_like"
-    if max((copied_share(turn, answer) for answer in answers), default=0.0) >= 0.5:
+    if assistant_like(turn) or max((copied_share(turn, answer) for answer in answers), default=0.0) >= 0.5:
         return "assistant_like"
     told = {stem for message in history for stem in _stems(message["content"])}
     return "" if _POINTS_BACK.search(turn) or told & _stems(turn) else "off_topic"
+
+
+def assistant_like(turn: str) -> bool:
+    """Whether a turn is an answer rather than a user's: it offers help, lists, advises, explains, or answers itself."""
+    if _SAYS.search(turn) or _BEGINS.search(turn) or _MARKUP.search(turn):
+        return True
+    if "?" not in turn:
+        return _ADVISES.search(turn) is not None or _advice(turn) or not (_asks(turn) or _first(turn) in _REQUESTS)
+    after = sentences(turn.rpartition("?")[2])
+    return bool(after) and _ANSWERS.search(after[0]) is not None
+
+
+def _first(text: str) -> str:
+    return text.partition(" ")[0].casefold().strip(",.!:")
+
+
+def _asks(text: str) -> bool:
+    """Whether it begins as a question does: "what …", "in which …"."""
+    first, _, rest = text.casefold().partition(" ")
+    return first.strip(",") in _ASKING or (first in _AFTER and _first(rest) in ("which", "what", "whose", "whom"))
+
+
+def _advice(text: str) -> bool:
+    """Whether it tells what to do in the world ("Use hot water"), not with the text ("Use easier words")."""
+    return _first(text) in _ADVICE and not {word.casefold() for word in words(text)} & _OF_TEXT
 
 
 def _stems(text: str) -> set[str]:

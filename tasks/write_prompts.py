@@ -1,58 +1,69 @@
 """Prompts of every family over the topics: the generator's own words, filtered, verifiable where there is truth."""
 
-import json
+import importlib
+import pkgutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil
-from pathlib import Path
 from random import Random
 from typing import Any
 
 from infra.artifacts import Artifact
 from infra.errors import EmptyDataset
 from infra.output import Outcome, Output
+from tasks import prompts
 from tasks.configs.prompts import PromptsConfig
+from tasks.coverage import coverage_of
+from tasks.diversity import measure_diversity
+from tasks.dropped import write_dropped
 from tasks.evaluation_items import evaluation_topics
 from tasks.generation import Writer, licence_of, open_engine, write_shards
-from tasks.prompts import instruction, maths, open_qa, writing
-from tasks.prompts.family import Conversation, Draft, Job, drive
-from tasks.rows import PROMPT, make_row, row_seed
+from tasks.prompts.family import FAMILIES, Draft, Job, drive
+from tasks.rows import PROMPT, canonical, make_row, row_seed
+from tasks.selection import joined_licence
+from tasks.tallies import Tallies, told
 
-FAMILIES: dict[str, Callable[[Job], Conversation]] = {
-    "open_qa": open_qa.write,
-    "writing": writing.write,
-    "maths": maths.write,
-    "instruction": instruction.write,
-}
-REJECTED = "rejected.json"
+for _module in pkgutil.iter_modules(prompts.__path__):
+    importlib.import_module(f"{prompts.__name__}.{_module.name}")
+
 KEPT = "revision_"
 """Reasons that start so cost a revision, not the prompt."""
 Slot = tuple[int, str]
 """A wanted prompt: its number and its family."""
+Material = Artifact | tuple[Artifact, ...]
 
 
-def run(config: PromptsConfig, output: Output, generator: Artifact, topics: Artifact) -> Outcome:
-    """Raises EmptyDataset, with the counts by reason, when a family ends without a prompt."""
+def run(config: PromptsConfig, output: Output, generator: Artifact, topics: Artifact, **material: Material) -> Outcome:
+    """`material` are the other inputs by name (tasks/prompts/family.py, Job.material).
+
+    Raises EmptyDataset, with the counts by reason, when a family ends without a prompt.
+    """
     writer = Writer(open_engine(generator, config.resources), output)
-    maker = ShardMaker(config, output, writer, generator, topics.rows())
+    given = {name: rows_of(found) for name, found in material.items()}
+    maker = ShardMaker(config, output, writer, generator, topics.rows(), given)
     slots = spread(config.families)
     write_shards(output, writer, slots, config.shard_rows, PROMPT, maker.rows)
-    rejected = [entry for shard in sorted(maker.rejected, key=int) for entry in maker.rejected[shard]]
-    output.write_json(REJECTED, rejected)
-    shards = range(ceil(len(slots) / config.shard_rows))
-    kept = Counter(row["family"] for shard in shards for row in output.read_shard(shard))
+    write_dropped(output, maker.tallies.dropped())
+    rejected = maker.tallies.total()
+    rows = [row for shard in range(ceil(len(slots) / config.shard_rows)) for row in output.read_shard(shard)]
+    kept = Counter(row["family"] for row in rows)
     refuse_empty(config, kept, rejected)
-    dropped = Counter(f"dropped:{entry['reason']}" for entry in rejected if not entry["reason"].startswith(KEPT))
+    dropped: Counter[str] = Counter()
+    for (_, reason), count in rejected_by(rejected).items():
+        if not reason.startswith(KEPT):
+            dropped[f"dropped:{reason}"] += count
     return Outcome(
         rows=kept.total(),
         counts={"in": kept.total() + dropped.total(), "kept": kept.total(), **dropped},
-        metrics={f"kept_{family}": float(kept[family]) for family in config.families} | writer.metrics(),
-        result={"licences": [maker.licence]},
+        metrics={f"kept_{family}": float(kept[family]) for family in config.families}
+        | measure_diversity(rows)
+        | writer.metrics(),
+        result={"licences": sorted({row["licence"] for row in rows}), "coverage": coverage_of(rows, config.families)},
     )
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+def rows_of(source: Material) -> list[dict[str, Any]]:
+    return [row for artifact in (source if isinstance(source, tuple) else (source,)) for row in artifact.iter_rows()]
 
 
 def spread(families: Mapping[str, int]) -> list[Slot]:
@@ -61,12 +72,17 @@ def spread(families: Mapping[str, int]) -> list[Slot]:
     return [(number, family) for number, (_, family) in enumerate(sorted(places))]
 
 
-def refuse_empty(config: PromptsConfig, kept: Counter[str], rejected: Sequence[Mapping[str, str]]) -> None:
+def rejected_by(counts: Mapping[str, int]) -> dict[tuple[str, str], int]:
+    """By family and reason, from tallies of "family|reason"."""
+    return {(family, reason): count for name, count in counts.items() for family, reason in [name.split("|")]}
+
+
+def refuse_empty(config: PromptsConfig, kept: Counter[str], rejected: Mapping[str, int]) -> None:
     for family in config.families:
         if not kept[family]:
-            reasons = Counter(entry["reason"] for entry in rejected if entry["family"] == family)
+            reasons = {reason: count for (of, reason), count in rejected_by(rejected).items() if of == family}
             raise EmptyDataset(
-                f"prompt family {family!r} has no prompt left; rejected: {dict(reasons)}",
+                f"prompt family {family!r} has no prompt left; rejected: {told(reasons) or 'none'}",
                 f"raise prompts.oversample (now {config.oversample}), lower prompts.temperature (now "
                 f"{config.temperature}), leave {family} out of prompts.families, or take another generator",
             )
@@ -76,12 +92,18 @@ class ShardMaker:
     """Makes the rows of a shard, and remembers what it rejected, over restarts too."""
 
     def __init__(
-        self, config: PromptsConfig, output: Output, writer: Writer, generator: Artifact, topics: list[dict[str, Any]]
+        self,
+        config: PromptsConfig,
+        output: Output,
+        writer: Writer,
+        generator: Artifact,
+        topics: list[dict[str, Any]],
+        material: Mapping[str, Sequence[dict[str, Any]]],
     ) -> None:
         self.config, self.output, self.writer, self.topics = config, output, writer, topics
+        self.material = material
         self.generator, self.licence = generator.fingerprint, licence_of(generator)
-        found = output.last_checkpoint()
-        self.rejected: dict[str, list[dict[str, str]]] = json.loads((found[1] / REJECTED).read_text()) if found else {}
+        self.tallies = Tallies(output)
 
     def rows(self, slots: Sequence[Slot]) -> list[dict[str, Any]]:
         """All families of the shard side by side; duplicates within it and drafts beyond what was wanted left out."""
@@ -90,25 +112,31 @@ class ShardMaker:
         jobs = [self._job(number, family, wanted[family]) for family in self.config.families if wanted[family]]
         drafts = drive([(job, FAMILIES[job.family](job)) for job in jobs], self.writer)
         rows = [self._row(job.family, draft) for job in jobs for draft in drafts[job.family][: job.wanted]]
-        self.rejected[str(number)] = [entry for job in jobs for entry in job.rejected]
-        text = json.dumps(self.rejected, ensure_ascii=False)
-        self.output.save_checkpoint(number + 1, lambda folder: _write(folder / REJECTED, text))
+        rejected = [entry for job in jobs for entry in job.rejected]
+        self.tallies.put(number, Counter(f"{entry['family']}|{entry['reason']}" for entry in rejected), rejected)
         return [*{row["id"]: row for row in rows}.values()]
 
     def _job(self, shard: int, family: str, wanted: int) -> Job:
         rng = Random(row_seed(self.output.fingerprint, f"{shard}/{family}"))
-        return Job(family, wanted, self.config, self.topics, evaluation_topics(), rng, prefix=str(shard))
+        return Job(family, wanted, self.config, self.topics, evaluation_topics(), rng, str(shard), self.material)
 
     def _row(self, family: str, draft: Draft) -> dict[str, Any]:
-        messages = [{"role": "user", "content": draft.text}]
+        messages = [*draft.messages]
+        topic = draft.topic
+        parents = [*([topic["id"]] if topic else []), *draft.parents]
         values = {
             "family": family,
-            "topic": draft.topic["topic"],
+            "topic": topic["topic"] if topic else "",
+            "task": draft.task,
+            "answer_format": draft.answer_format,
             "messages": messages,
             "verifier": draft.verifier,
+            "side": "",
+            "unsafe": False,
+            "details": canonical(draft.details),
             "source": f"{family}/{draft.source}",
             "synthetic": True,
             "generator": self.generator,
-            "licence": self.licence,
+            "licence": joined_licence([self.licence, *draft.licences]),
         }
-        return make_row(PROMPT, values, [family, messages, draft.verifier], [draft.topic["id"]])
+        return make_row(PROMPT, values, [family, messages, draft.verifier], parents)

@@ -1,13 +1,14 @@
 """`ratchet data`: what is in the store, where it comes from, and whether it is still what its manifests say."""
 
 import itertools
-import math
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 from rich.text import Text
 
+from deployments.artifact_names import find_artifact
+from deployments.cli import LazyCommand
 from deployments.commands.options import (
     STDERR,
     debug_option,
@@ -17,21 +18,28 @@ from deployments.commands.options import (
     read_settings,
     workspace_option,
 )
-from deployments.lineage import trace
+from deployments.data_export import finite
+from deployments.data_page.page import MOST_ROWS, data_page
 from deployments.readable import harmless, print_manifest, print_row, print_table
 from infra.artifacts import Artifact, addresses, list_artifacts
+from infra.disk_errors import explained
 from infra.errors import InputError
 from infra.manifest import MANIFEST
-from infra.storage import SEGMENT, Storage
+from infra.storage import Storage
 from tasks.configs.base import Kind
 
-CANDIDATES = 8
-"""Most artifacts that an error lists."""
+ROWS = 5
+ELSEWHERE = {
+    "trace": ("data_trace", "Follow a row, an artifact or a model both ways."),
+    "export": ("data_export", "Write a data set with its card."),
+    "gc": ("data_gc", "Clean up: list, and with --yes delete, what nothing needs."),
+}
+"""Commands in modules of their own, which need more imports."""
 
 
-@click.group("data")
+@click.group("data", commands={name: LazyCommand(name, *entry) for name, entry in ELSEWHERE.items()})
 def data() -> None:
-    """Look at artifacts: ls, show, trace, verify."""
+    """Look at artifacts: ls, show, trace, verify; export them, and clean up."""
 
 
 @data.command("ls")
@@ -82,21 +90,32 @@ def _count(value: int | None) -> str:
 
 @data.command("show")
 @click.argument("artifact")
-@click.option("--rows", type=click.IntRange(min=0), default=5, show_default=True, help="Rows to show.")
+@click.option("--rows", type=click.IntRange(min=0), help=f"Rows to show: {ROWS}, or with --html {MOST_ROWS:,}.")
 @click.option("--offset", type=click.IntRange(min=0), default=0, show_default=True, help="Rows to skip first.")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write a page to browse.")
 @workspace_option
 @json_option
 @debug_option
-def show(artifact: str, rows: int, offset: int, workspace: Path | None, as_json: bool) -> None:
-    """Show an artifact's manifest and some of its rows.
+def show(
+    artifact: str, rows: int | None, offset: int, html: Path | None, workspace: Path | None, as_json: bool
+) -> None:
+    """Show an artifact's manifest and some of its rows; with --html all of them, on a page of their own.
 
     ARTIFACT is its uri, stage/fingerprint (the first letters are enough), or the fingerprint alone.
 
-    Example: ratchet data show sft/3f2a --rows 2
+    The page needs no network: search, filters (also what was dropped, and why), whole conversations, charts.
+
+    Example: ratchet data show mix/3f2a --html mix.html
     """
     found = find_artifact(artifact, read_settings(workspace).store)
     manifest = found.manifest()
-    shown = [*itertools.islice(found.iter_rows(), offset, offset + rows)] if found.parts() else []
+    if html is not None:
+        document = write_page(found, html, offset, MOST_ROWS if rows is None else rows)
+        if as_json:
+            print_json(document)
+        return
+    count = ROWS if rows is None else rows
+    shown = [*itertools.islice(found.iter_rows(), offset, offset + count)] if found.parts() else []
     if as_json:
         print_json({"uri": found.uri, "manifest": manifest.model_dump(), "rows": [finite(row) for row in shown]})
         return
@@ -106,61 +125,18 @@ def show(artifact: str, rows: int, offset: int, workspace: Path | None, as_json:
         print_row(console, number, row)
 
 
-def find_artifact(text: str, store: str) -> Artifact:
-    """The one artifact that a uri, `stage/fingerprint`, a fingerprint's beginning or a stage names.
-
-    Raises InputError, with the candidates where several match.
-    """
-    root, marker, address = text.rstrip("/").removesuffix(f"/{MANIFEST}").rpartition("artifacts/")
-    where = Storage.open(root) if marker and root else Storage.open(store)
-    stage, _, prefix = address.rpartition("/")
-    if not prefix or (stage and not SEGMENT.fullmatch(stage)):
-        raise InputError(f"{text!r} is no artifact", "give a uri, stage/fingerprint or the fingerprint's first letters")
-    known = addresses(where)
-    found = [item for item in known if item[1].startswith(prefix) and stage in ("", item[0])]
-    found = found or [item for item in known if not stage and item[0] == prefix]
-    if len(found) != 1:
-        some = ", ".join(f"{name}/{fingerprint}" for name, fingerprint in found[:CANDIDATES])
-        problem = f"{len(found)} artifacts match {text!r}" if found else f"no artifact matches {text!r} in {where.uri}"
-        raise InputError(problem, f"give one of {some}" if found else "`ratchet data ls` lists what is there")
-    name, fingerprint = found[0]
-    artifact = Artifact(stage=name, kind="unknown", fingerprint=fingerprint, store=where.uri)
-    return artifact.model_copy(update={"kind": artifact.manifest().kind})
-
-
-def finite(value: Any) -> Any:
-    """`value` with numbers that JSON does not know (NaN, infinity) as null."""
-    if isinstance(value, dict):
-        return {name: finite(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-@data.command("trace")
-@click.argument("name", metavar="ID")
-@workspace_option
-@json_option
-@debug_option
-def trace_command(name: str, workspace: Path | None, as_json: bool) -> None:
-    """Follow a row or an artifact both ways: what it was made from, what became of it, which models it taught.
-
-    Example: ratchet data trace 5d41402abc4b2a76
-    """
-    found = trace(Storage.open(read_settings(workspace).store), name)
-    if as_json:
-        print_json(found)
-        return
-    console = output_console()
-    console.print(Text(f"{found['kind']} {found['id']} in {', '.join(found['artifacts'])}", style="bold"))
-    for title in ("parents", "children"):
-        console.print(Text(f"{title}: {len(found[title])}"))
-        for entry in found[title]:
-            places = ", ".join(entry["artifacts"]) or "not in this store"
-            console.print(Text(f"{'  ' * entry['depth']}{harmless(entry['id'])}  {places}"))
-    console.print(Text(f"models taught: {len(found['models'])}"))
-    for model in found["models"]:
-        console.print(Text(f"  {harmless(model['label'])}  {model['uri']}"))
+def write_page(artifact: Artifact, file: Path, offset: int, rows: int) -> dict[str, Any]:
+    """The page, put there whole; returns what --json prints."""
+    page, file = data_page(artifact, offset, rows), file.absolute()
+    total = artifact.manifest().rows or 0
+    with explained(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_name(f".{file.name}.part")
+        part.write_text(page, encoding="utf-8")
+        part.replace(file)
+    count = max(0, min(total - offset, rows))
+    STDERR.print(f"{count:,} of {total:,} rows are in {file}: open it in a browser", markup=False)
+    return {"uri": artifact.uri, "file": str(file), "rows": count, "bytes": file.stat().st_size}
 
 
 @data.command("verify")

@@ -33,6 +33,7 @@ class PreferencesConfig(StageConfig):
     stage: ClassVar[str] = "preferences"
     module: ClassVar[str] = "tasks.preferences"
     kind: ClassVar[Kind] = "dataset"
+    version: ClassVar[int] = 2
 
     objective: Literal["dpo", "rpo"] = "dpo"
     """DPO wants good chosen answers (strict floor); RPO knows the gap and takes a milder one (paper, section 3.3.2)."""

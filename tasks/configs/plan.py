@@ -13,11 +13,12 @@ from tasks.configs.evaluate import EvaluateConfig
 from tasks.configs.evaluation_set import EvaluationSetConfig
 from tasks.configs.gate import GateConfig
 from tasks.configs.judging import JudgingConfig, PreferencesConfig
-from tasks.configs.mix import DeduplicateConfig, MixConfig
+from tasks.configs.mix import DeduplicateConfig, MixConfig, SplitPromptsConfig
 from tasks.configs.pretraining_data import TokenizeConfig, TrainTokenizerConfig
-from tasks.configs.prompts import PromptsConfig, TopicsConfig
+from tasks.configs.prompts import KeywordsConfig, PromptsConfig, TopicsConfig
 from tasks.configs.responses import ResponsesConfig
 from tasks.configs.search import check_searches
+from tasks.configs.sources import SourceConfig
 from tasks.configs.training import (
     PreferenceTuningConfig,
     PretrainConfig,
@@ -38,7 +39,7 @@ from tasks.configs.world import (
 )
 from tasks.rows import canonical
 
-SEEDED = ("topics", "prompts", "dialogues", "code_instruct", "responses", "judging")
+SEEDED = ("topics", "keywords", "prompts", "split", "dialogues", "code_instruct", "responses", "judging")
 """Stages that an iteration's number seeds: a generator that was kept still writes fresh data."""
 WRITING = (*SEEDED, "attributes", "dev_exam", "gate_exam")
 """Stages in which the generator may be asked something."""
@@ -87,9 +88,15 @@ class Plan(Config):
     attributes: AttributesConfig | WorldAttributesConfig
     reward_model: RewardModelConfig
 
+    sources: dict[str, SourceConfig] = {}
+    """Public data sets that the user has copies of, and the user's own rows, by a name of the user's choice."""
     topics: TopicsConfig | None
+    keywords: KeywordsConfig | None = None
+    """Terms that maths and coding problems are about; none takes those that ship with the project."""
     prompts: PromptsConfig | WorldPromptsConfig
     deduplicate: DeduplicateConfig
+    split: SplitPromptsConfig | None = None
+    """Disjoint prompts for SFT and for preferences, as in the paper; none takes every prompt for both."""
     dialogues: DialoguesConfig
     code_instruct: CodeInstructConfig | None
     responses: ResponsesConfig
@@ -122,6 +129,12 @@ class Plan(Config):
             self.code_instruct is None
         ):
             raise ValueError("code_instruct, code_mix and code_sft go together: give all three or none")
+        return self
+
+    @model_validator(mode="after")
+    def _a_world_of_its_own(self) -> "Plan":
+        if self.sources and isinstance(self.prompts, WorldPromptsConfig):
+            raise ValueError(f"sources {[*self.sources]}: a procedural world knows no other words than its own")
         return self
 
     @model_validator(mode="after")
@@ -201,4 +214,6 @@ def _recipe(value: Any) -> Any:
         return {name: _recipe(getattr(value, name)) for name in type(value).model_fields}
     if isinstance(value, tuple):
         return [_recipe(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _recipe(item) for name, item in value.items()}
     return value

@@ -55,7 +55,7 @@ def _checks(kind: str, half: Half) -> list[Check]:
 
 def _item(check: Check, topic: str, rng: Random, use: Use) -> Item:
     request = rng.choice(curated("requests")).format(topic=topic)
-    asked, plain = instructions.ask(check, request, rng, use)
+    asked = instructions.ask([check], request, rng, use)
     told_apart = canonical(check["params"]) if check["params"] else topic
-    payload = {"checks": [check], "plain": plain}
-    return Item(f"{check['kind']}/{told_apart}", asked, verifier("instruction", payload))
+    payload = {"checks": [*asked.checks], "plain": asked.plain}
+    return Item(f"{check['kind']}/{told_apart}", asked.message, verifier("instruction", payload))

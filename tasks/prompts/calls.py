@@ -2,7 +2,8 @@
 
 A template: {"user": text with {fields}, "shots": [[user, assistant], …] (examples), "start": first words of the answer,
 "stop": texts that end it, "max_tokens": at most the stage's own, "numbered": how many items of a numbered list the
-answer has, of which "start" is the beginning}. The generator goes on from "start".
+answer has, of which "start" is the beginning, "item": what such an item looks like (a regular expression), "pattern":
+what the whole answer after "start" looks like, "choices": the texts that it can be}. The answer goes on from "start".
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,14 +38,21 @@ def compose(
         messages.append({"role": "assistant", "content": template["start"].format(**fields)})
     most = min(params.max_tokens, template.get("max_tokens", params.max_tokens))
     params = replace(params, max_tokens=most, stop=tuple(template.get("stop", ())))
+    return Ask(ask_id, messages, replace(params, constraint=_constraint(template, constrained, fields)))
+
+
+def _constraint(template: Mapping[str, Any], constrained: bool, fields: Mapping[str, object]) -> Constraint | None:
+    """Choices always hold: an answer that is none of them could not be read."""
+    if "choices" in template:
+        return Constraint.choices(template["choices"])
     if constrained and "numbered" in template:
-        params = replace(params, constraint=numbered_list(int(template["numbered"].format(**fields))))
-    return Ask(ask_id, messages, params)
+        return numbered_list(int(template["numbered"].format(**fields)), template.get("item", ITEM))
+    return Constraint("regex", template["pattern"]) if constrained and "pattern" in template else None
 
 
-def numbered_list(items: int) -> Constraint:
+def numbered_list(items: int, item: str = ITEM) -> Constraint:
     """A list whose first number is already written."""
-    return Constraint("regex", ITEM + "".join(rf"\n{number}\. {ITEM}" for number in range(2, items + 1)))
+    return Constraint("regex", rf" ?{item}" + "".join(rf"\n{number}\. {item}" for number in range(2, items + 1)))
 
 
 def answer(writer: Writer, asks: Sequence[Ask], share: tuple[float, float] = (0.0, 1.0)) -> list[Answer]:

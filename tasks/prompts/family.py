@@ -2,12 +2,12 @@
 
     def write(job: Job) -> Conversation:
         answers = yield [job.ask(TEMPLATE["ask"], topic=topic["topic"]) for topic in job.topics(10)]
-        return [Draft(...), ...]
+        return [Draft(topic, asked("…"), "draft", "question"), ...]
 
 All families of a shard are driven together (`drive`), round by round, so that the engine's batch stays full.
 """
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from math import ceil
@@ -19,27 +19,65 @@ import yaml
 
 from models.engine import SamplingParams
 from tasks.configs.prompts import PromptsConfig
+from tasks.dropped import dropped_row
 from tasks.generation import Ask, Writer
 from tasks.prompts.calls import Answer, answer, compose
 from tasks.prompts.lists import is_literal, parse_list
 
 Topic = Mapping[str, Any]
 """A row of the topics stage."""
+Row = Mapping[str, Any]
+
+FORMATS = ("paragraph", "sentence", "list", "steps", "json", "yes_no", "table", "number", "code", "call", "text")
+"""How an answer looks; "text" is a whole document, as writing tasks ask for."""
 
 
 @dataclass(frozen=True)
 class Draft:
     """A prompt before it becomes a row."""
 
-    topic: Topic
-    text: str
+    topic: Topic | None
+    """None where the prompt comes from no topic of the topics stage."""
+    messages: Sequence[Mapping[str, str]]
+    """Up to the user's turn that is to be answered."""
     source: str
     """How it was made, after the family's name: "revised", "draft", …"""
+    task: str
+    """What is asked for, one axis of coverage: "question", "email", "summarise", …"""
+    answer_format: str = "paragraph"
+    """How it is to be answered, another axis: one of FORMATS."""
     verifier: dict[str, Any] | None = None
+    parents: tuple[str, ...] = ()
+    """Ids of the rows besides the topic that it was made from."""
+    licences: tuple[str, ...] = ()
+    """Of the text that came from elsewhere."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """The family's own facts: keyword, level, what of a document was cut, …"""
+
+
+def asked(text: str) -> list[dict[str, str]]:
+    """A conversation of one user turn."""
+    return [{"role": "user", "content": text}]
 
 
 Conversation = Generator[list[Ask], list[Answer], list[Draft]]
 Questions = Generator[list[Ask], list[Answer], list[tuple[Topic, str]]]
+
+Write = Callable[["Job"], Conversation]
+FAMILIES: dict[str, Write] = {}
+"""By name; a module of this package registers its own (tasks/write_prompts.py imports them all)."""
+
+
+def register(family: str) -> Callable[[Write], Write]:
+    """Make a function the writer of a family. Raises ValueError when two modules claim one name."""
+
+    def add(write: Write) -> Write:
+        if family in FAMILIES:
+            raise ValueError(f"prompt family {family!r} is registered twice, by {FAMILIES[family]} and {write}")
+        FAMILIES[family] = write
+        return write
+
+    return add
 
 
 @dataclass
@@ -56,7 +94,10 @@ class Job:
     rng: Random
     prefix: str
     """Tells this job's calls from those of other shards."""
-    rejected: list[dict[str, str]] = field(default_factory=list)
+    material: Mapping[str, Sequence[Row]] = field(default_factory=dict)
+    """Rows of the stage's other inputs by name: "documents" (TEXT), "openers" (PROMPT), "keywords" (KEYWORD)."""
+    rejected: list[dict[str, Any]] = field(default_factory=list)
+    """Entries of tasks/dropped.py."""
     _asked: int = 0
 
     def topics(self, count: int) -> list[Topic]:
@@ -78,8 +119,8 @@ class Job:
         ask_id = f"{self.prefix}/{self.family}/{self._asked}"
         return compose(template, params, ask_id, constrained=config.constrain_lists, **fields)
 
-    def reject(self, reason: str, text: str) -> None:
-        self.rejected.append({"family": self.family, "reason": reason, "text": text})
+    def reject(self, reason: str, text: str | Sequence[Mapping[str, str]], detail: str = "") -> None:
+        self.rejected.append(dropped_row(reason, text, family=self.family, detail=detail))
 
 
 def template(family: str) -> dict[str, Any]:

@@ -1,6 +1,9 @@
-"""One-step word problems: the generator writes the scene and names the things, a template asks, the answer is computed.
+"""Maths problems of two kinds (paper, section 3.2).
 
-A small generator cannot be trusted with sums, so no number of its own is kept: a scene with one is rejected.
+One-step word problems: the generator writes the scene and names the things, a template asks, the answer is computed. A
+small generator cannot be trusted with sums, so no number of its own is kept: a scene with one is rejected.
+
+Problems about a keyword, general or for beginners: the generator writes all of it, and nothing checks the answers.
 """
 
 import re
@@ -9,28 +12,34 @@ from tasks.judges.ground_truth import verifier
 from tasks.judges.verifiers.number import final_number
 from tasks.prompts.arithmetic import SOLVE
 from tasks.prompts.calls import Answer
-from tasks.prompts.family import Conversation, Draft, Job, Topic, template
+from tasks.prompts.family import Conversation, Draft, Job, Topic, asked, register, template
+from tasks.prompts.problems import ask_problems, plan_problems, problems
 from tasks.prompts.quality import copies, flaw, names
 from tasks.prompts.sentences import sentences
 
 TEMPLATE = template("maths")
+LEVELS = TEMPLATE["levels"]
 _THING = re.compile(r"[a-z]+(?: [a-z]+)?[^\Ws]s")
 
 
+@register("maths")
 def write(job: Job) -> Conversation:
-    topics = job.topics(job.drafts(1))
+    alone = round(job.wanted * job.config.keyword_maths)
+    planned = plan_problems(job, "maths", LEVELS, alone)
+    topics = job.topics(job.drafts(1, job.wanted - alone))
     heroes = [job.rng.choice(TEMPLATE["names"]) for _ in topics]
     scenes = [
         job.ask(TEMPLATE["scene"], topic=topic["topic"], name=hero) for topic, hero in zip(topics, heroes, strict=True)
     ]
     things = [job.ask(TEMPLATE["things"], topic=topic["topic"]) for topic in topics]
-    answers = yield [*scenes, *things]
+    answers = yield [*scenes, *things, *ask_problems(job, LEVELS, planned)]
     drafts: list[Draft] = []
     for topic, hero, scene, named in zip(topics, heroes, answers, answers[len(topics) :], strict=False):
         text, counted = _scene(scene, hero, job), _things(named, job)
         if text and counted:
             drafts.append(_problem(job, topic, text, hero, job.rng.choice(counted), len(drafts)))
-    return drafts
+    unchecked = problems(job, LEVELS, planned, answers[2 * len(topics) :], "paragraph")
+    return [*unchecked[:alone], *drafts, *unchecked[alone:]]
 
 
 def _scene(answer: Answer, hero: str, job: Job) -> str:
@@ -70,4 +79,5 @@ def _problem(job: Job, topic: Topic, scene: str, hero: str, things: str, turn: i
         a *= b
     problem = job.rng.choice(TEMPLATE["problems"][operation]).format(name=hero, things=things, a=a, b=b)
     answer = verifier("number", {"value": str(SOLVE[operation](a, b))})
-    return Draft(topic, f"{scene} {problem} {job.rng.choice(TEMPLATE['closing'])}", f"scene+{operation}", answer)
+    text = f"{scene} {problem} {job.rng.choice(TEMPLATE['closing'])}"
+    return Draft(topic, asked(text), f"scene+{operation}", "word problem", "number", answer)

@@ -14,6 +14,11 @@ _END = re.compile(r"[.!?][\"”')\]]*$")
 _ASSISTANT = re.compile(
     r"\b(?:as an? (?:\w+ )*(?:AI|assistant|language model)|I(?:'m| am) an? (?:\w+ )*AI|SmolLM)\b", re.IGNORECASE
 )
+_NOTHING = re.compile(
+    r"\bbetween (?:an? |the )?([\w ]+?) and (?:an? |the )?\1\b|\b(\w+) that (?:is|are) (?:not )?(?:an? |the )?\2\b",
+    re.IGNORECASE,
+)
+"""A thing compared with itself, or told to be itself."""
 _SMALL = frozenset(words("a an and at for from in into is of on or the to with your how what your first new"))
 
 
@@ -26,6 +31,7 @@ def flaw(text: str) -> str:
         "unfinished": not _END.search(text) or text.count('"') % 2 == 1,
         "runs_in_circles": runs_in_circles(text),
         "speaks_as_assistant": bool(_ASSISTANT.search(text)),
+        "says_nothing": bool(_NOTHING.search(text)),
     }
     return next((reason for reason, wrong in reasons.items() if wrong), "")
 

@@ -1,9 +1,10 @@
 """Writing tasks: ideas per kind of document and topic, then a revision call that adds a demand (paper, section 3.2)."""
 
 from collections.abc import Sequence
+from itertools import cycle, islice
 
 from tasks.prompts.calls import Answer
-from tasks.prompts.family import Conversation, Draft, Job, Questions, Topic, lists, template
+from tasks.prompts.family import Conversation, Draft, Job, Questions, Topic, asked, lists, register, template
 from tasks.prompts.quality import copies, flaw, is_about, names
 from tasks.prompts.sentences import sentences, words
 
@@ -12,6 +13,7 @@ ADDED_WORDS = 5
 """Words that a revision must add."""
 
 
+@register("writing")
 def write(job: Job) -> Conversation:
     tasks = (yield from draft(job, job.wanted, TEMPLATE["documents"]))[: job.wanted]
     openings = [job.rng.choice(TEMPLATE["revise"]["openings"]) for _ in tasks]
@@ -21,18 +23,19 @@ def write(job: Job) -> Conversation:
     ]
     drafts = []
     for (topic, task), answer in zip(tasks, answers, strict=True):
+        kind = _kind(task)
         revised = _first_demand(answer, task)
         fault = _revision_fault(revised, task, topic, job)
         if fault:
             job.reject(f"revision_{fault}", answer.text)
-        drafts.append(Draft(topic, task if fault else revised, "draft" if fault else "revised"))
+        drafts.append(Draft(topic, asked(task if fault else revised), "draft" if fault else "revised", kind, "text"))
     return drafts
 
 
 def draft(job: Job, wanted: int, documents: Sequence[str]) -> Questions:
     """At least `wanted` one-sentence tasks where enough of them are good, each with its topic."""
     topics = job.topics(job.drafts(TEMPLATE["ideas"], wanted))
-    kinds = [job.rng.choice(documents) for _ in topics]
+    kinds = [*islice(cycle(job.rng.sample(documents, len(documents))), len(topics))]
     asks = [
         job.ask(TEMPLATE["ask"], topic=topic["topic"], document=kind, count=TEMPLATE["ideas"])
         for topic, kind in zip(topics, kinds, strict=True)
@@ -47,6 +50,12 @@ def draft(job: Job, wanted: int, documents: Sequence[str]) -> Questions:
             else:
                 tasks[task] = topic
     return [(topic, task) for task, topic in tasks.items()]
+
+
+def _kind(task: str) -> str:
+    """The document that a task asks for: "poem", "letter", …"""
+    kinds = [kind for kind in TEMPLATE["documents"] if task.startswith(f"Write {kind}")]
+    return max(kinds, key=len).removeprefix("a ").removeprefix("an ")
 
 
 def _first_demand(answer: Answer, task: str) -> str:

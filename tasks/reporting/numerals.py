@@ -19,6 +19,16 @@ def number(value: float | None) -> str:
     return MISSING if value is None else f"{value:.4g}".replace("-", MINUS)
 
 
+def hundredths(value: float | None) -> str:
+    """3.2417 as "3.24"."""
+    return MISSING if value is None else f"{value:.2f}".replace("-", MINUS)
+
+
+def difference(value: float | None) -> str:
+    """0.2 as "+0.20"."""
+    return MISSING if value is None else f"{value:+.2f}".replace("-", MINUS)
+
+
 def count(value: float | None) -> str:
     """12 345, with thin spaces."""
     return MISSING if value is None else f"{value:,.0f}".replace(",", "\u202f").replace("-", MINUS)

@@ -16,11 +16,12 @@ from tasks.reporting.cost import Cost, cost_of
 from tasks.reporting.data import Funnel, Mix, PairSet, Solved, funnels_of, mixes_of, pair_sets_of, solved_of
 from tasks.reporting.judges import Judges, RewardFit, judges_of, reward_fit_of
 from tasks.reporting.lineage import Turn
-from tasks.reporting.numerals import count, duration, number, percent, signed
+from tasks.reporting.numerals import count, difference, duration, hundredths, number, percent, signed
 from tasks.reporting.plots import CONTROL
 from tasks.reporting.provenance import Provenance, provenance_of
 from tasks.reporting.samples import SampleSet, samples_of
 from tasks.reporting.searches import SearchTable, searches_of
+from tasks.reporting.sources import Coverage, Diversity, Sources, coverages_of, diversity_of, sources_of
 from tasks.reporting.steps import Control, StepTable, controls_of, step_table
 from tasks.reporting.training import Curves, TrainedRow, TuningRow, curves_of, pretraining_of, trained_rows, tuning_rows
 from tasks.reporting.verdict import FamilyRow, Flips, Headline, families_of, family_plot, flips_of, headline_of
@@ -46,6 +47,9 @@ class Page:
     mixes: list[Mix]
     pair_sets: list[PairSet]
     solved: list[Solved]
+    sources: Sources | None
+    coverages: list[Coverage]
+    diversity: Diversity
     judges: Judges | None
     reward_fit: RewardFit | None
     trained: list[TrainedRow]
@@ -78,6 +82,9 @@ def page_of(turn: Turn, fingerprint: str) -> Page:
         mixes=mixes_of(turn),
         pair_sets=pair_sets_of(turn),
         solved=solved_of(turn),
+        sources=sources_of(turn),
+        coverages=coverages_of(turn),
+        diversity=diversity_of(turn),
         judges=judges_of(turn),
         reward_fit=reward_fit_of(turn),
         trained=trained_rows(pretraining_of(turn) | turn.models),
@@ -97,7 +104,7 @@ def render(page: Page) -> str:
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    filters = (percent, signed, number, count, duration, plain)
+    filters = (percent, signed, number, hundredths, difference, count, duration, plain)
     environment.filters |= {function.__name__: function for function in filters}
     style = Markup((TEMPLATES / "page.css").read_text(encoding="utf-8"))
     return environment.get_template("page.html").render(page=page, style=style)

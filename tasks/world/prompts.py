@@ -67,7 +67,8 @@ def reject(question: Question | None, kept: dict[str, Question]) -> str:
 
 def prompt_row(question: Question, generator: str) -> dict[str, Any]:
     values = {
-        "family": question.family, "topic": question.family, "messages": question.turns(),
+        "family": question.family, "topic": question.family, "task": question.family, "answer_format": "text",
+        "messages": question.turns(), "side": "", "unsafe": False, "details": "{}",
         "verifier": None if question.answer is None else verifier("world", {"answer": question.answer}),
         "source": "world", "synthetic": True, "generator": generator, "licence": "CC0-1.0",
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""`ratchet data`: listings, rows of hostile text, lineage both ways, and what `verify` finds."""
+"""`ratchet data`: listings, rows of hostile text, and what `verify` finds."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,7 @@ from deployments.readable import harmless
 from tasks.rows import DIALOGUE, PROMPT, make_row
 
 PROVENANCE = {"source": "test", "synthetic": True, "generator": "0" * 32, "licence": "CC0-1.0"}
+COMMANDS = ("ls", "show", "trace", "export", "verify", "gc")
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 [bold red]not bold[/] [/nope] \x9b31m \r over \u202e txt.exe"
 
 
@@ -123,26 +124,6 @@ def test_an_ambiguous_name_lists_the_candidates(ratchet, chain):
     assert ratchet("data", "show", "prompts", "--json").document["uri"] == chain["prompts"].uri
 
 
-def test_trace_follows_a_row_both_ways(ratchet, chain):
-    first, answer = chain["rows"][0], chain["answers"][0]
-    found = ratchet("data", "trace", first["id"], "--json").document
-    assert (found["kind"], found["artifacts"], found["parents"]) == ("row", [chain["prompts"].uri], [])
-    assert found["children"] == [{"id": answer["id"], "depth": 1, "artifacts": [chain["dialogues"].uri]}]
-    assert [model["uri"] for model in found["models"]] == [chain["later"].uri, chain["model"].uri]
-    below = ratchet("data", "trace", answer["id"][:12], "--json").document
-    assert [entry["id"] for entry in below["parents"]] == [first["id"]]
-    unused = ratchet("data", "trace", chain["rows"][2]["id"], "--json").document
-    assert unused["children"] == [] and unused["models"] == [], "only rows that a model read have taught it"
-    assert "models taught: 2" in ratchet("data", "trace", answer["id"]).out
-
-
-def test_trace_follows_an_artifact_too(ratchet, chain):
-    found = ratchet("data", "trace", chain["model"].fingerprint, "--json").document
-    assert [entry["artifacts"] for entry in found["parents"]] == [[chain["dialogues"].uri], [chain["prompts"].uri]]
-    assert [model["uri"] for model in found["models"]] == [chain["later"].uri]
-    assert ratchet("data", "trace", "0" * 32).code == 2
-
-
 def test_verify_passes_a_whole_store(ratchet, chain):
     ended = ratchet("data", "verify", "--json")
     assert (ended.code, ended.document) == (0, {"checked": 5, "bad": []})
@@ -187,7 +168,7 @@ def test_wrong_usage_is_bad_input(ratchet, arguments):
     assert ended.code == 2 and ended.out == "" and ended.err.startswith("ratchet: ")
 
 
-@pytest.mark.parametrize("command", ["ls", "show", "trace", "verify"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_an_example(ratchet, command):
     ended = ratchet("data", command, "--help")
     assert ended.code == 0 and f"Example: ratchet data {command}" in ended.out
@@ -198,4 +179,4 @@ def test_without_a_subcommand_they_are_listed(capsys):
         main(["data"])
     captured = capsys.readouterr()
     assert ended.value.code == 2 and captured.out == ""
-    assert all(f"\n  {name} " in captured.err for name in ("ls", "show", "trace", "verify"))
+    assert all(f"\n  {name} " in captured.err for name in COMMANDS)

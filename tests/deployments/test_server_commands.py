@@ -18,7 +18,7 @@ import torch
 from deployments.deploy import append_iteration
 from deployments.plans import load_plan
 from flows.bookkeeping import Book
-from flows.products import Foundations
+from flows.products import Foundations, Given
 from flows.runner import Site
 from flows.succession import line_of_generators, point_aliases
 from infra.artifacts import Artifact, list_artifacts
@@ -184,7 +184,7 @@ def test_rollback_goes_back_and_the_next_iteration_starts_there(
     plan = load_plan("tiny", None, ())
     site = Site(store.uri, workspace, 1, lambda: str(endpoints.ray_address))
     book = Book(plan, "wheel", "line", site, tracker, "ratchet run")
-    given = Foundations(first, first, third, third, None)
+    given = Foundations(first, first, third, third, None, Given())
     promote(book, 1, given, second)
     promote(book, 2, given, third)
     point_aliases(Registry(tracker), line_of_generators(book.records))

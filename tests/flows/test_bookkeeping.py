@@ -10,7 +10,7 @@ import pytest
 from deployments.plans import load_plan
 from flows.bookkeeping import Book, lineage_of, step_metrics, verdict_markdown, verdict_metrics
 from flows.model_card import ancestors, licences, model_card
-from flows.products import Examined, Foundations, Trained, Turn
+from flows.products import Examined, Foundations, Given, Trained, Turn
 from flows.runner import Site
 from infra.artifacts import Artifact, fingerprint_of
 from infra.errors import StoreError
@@ -61,7 +61,7 @@ def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def given(put: Put) -> Foundations:
     base = put("base", licences=["Apache-2.0"])
     return Foundations(generator=put("weak", licences=["MIT"]), base=base, reward_model=put("reward model"),
-                       items=put("items", "dataset"), human=None)  # fmt: skip
+                       items=put("items", "dataset"), human=None, sources=Given())  # fmt: skip
 
 
 @pytest.fixture

@@ -35,9 +35,10 @@ def assistant(text: str) -> dict[str, str]:
     return {"role": "assistant", "content": text}
 
 
-def instruct(*kinds: str, plain: str = "", **params: Any) -> dict[str, Any]:
+def instruct(*kinds: str, plain: str = "", draft: str = "", start: str = "", **params: Any) -> dict[str, Any]:
     payload: dict[str, Any] = {"checks": [{"kind": kind, "params": params} for kind in kinds]}
-    return verifier("instruction", payload | ({"plain": plain} if plain else {}))
+    told = {"plain": plain, "draft": draft, "start": start}
+    return verifier("instruction", payload | {name: text for name, text in told.items() if text})
 
 
 def prompt_row(text: str, check: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,6 +94,21 @@ def test_repair_falls_back_on_the_own_failures_in_order(bench: Bench) -> None:
     assert helped.text == "tea is a leaf." and helped.parents == ("id of Tea Is A Leaf.",)
 
 
+def test_repair_starts_from_the_answer_to_revise_and_asks_for_no_other(bench: Bench) -> None:
+    draft = "Tea Is A Leaf. It is green."
+    row = prompt_row(TEA, instruct("lower_case", plain="Tell me about tea.", draft=draft))
+    ((_, helped),) = help_out(["repair"], bench, [Case(row, [failure("TEA")])]).values()
+    assert helped.text == draft.lower() and helped.parents == () and bench.writer.tokens == 0
+
+
+def test_repair_goes_on_to_a_plain_answer_where_the_draft_cannot_be_changed(bench: Bench) -> None:
+    row = prompt_row(TEA, instruct("two_parts", plain="Tell me about tea.", draft="Tea is only one sentence here."))
+    other = prompt_row(RAIN, instruct("lower_case", draft="Rain Falls on the town."))
+    first, second = aids.repair_by_code(bench, [Case(row, []), Case(other, [])])
+    assert first and first.text == "Tea Is A Drink.\n***\nIt is hot."
+    assert second and second.text == "rain falls on the town."
+
+
 def test_repair_leaves_alone_what_code_cannot_change(bench: Bench) -> None:
     sums = prompt_row(SUM, verifier("number", {"value": "6"}))
     words = prompt_row(TEA, instruct("lower_case"))
@@ -133,6 +149,17 @@ def test_a_begun_answer_is_gone_on_with(bench: Bench) -> None:
     assert (aid, helped.text) == ("prefill", '"Rain falls on the town."')
 
 
+def test_a_start_that_the_prompt_gives_comes_before_that_of_its_kinds(bench: Bench) -> None:
+    told = prompt_row(RAIN, instruct("quotes", start="[begun] "))
+    assert aids._beginning(told) == "[begun] "
+    assert (
+        aids._beginning(prompt_row(RAIN, verifier("contains", {"any": ["I can't"], "start": "I'm sorry"})))
+        == "I'm sorry"
+    )
+    assert aids._beginning(prompt_row(RAIN, instruct("no_commas", "json", key="reply"))) == '{"reply": "'
+    assert aids._beginning(prompt_row(RAIN, instruct("no_commas"))) == ""
+
+
 def test_an_answer_that_ran_into_the_limit_helps_nobody(bench: Bench) -> None:
     row = prompt_row(SNOW, instruct("no_commas", "quotes"))
     (helped,) = aids.begin_answer(bench, [Case(row, [])])
@@ -163,7 +190,10 @@ def test_nothing_to_help_asks_nothing(bench: Bench) -> None:
     assert bench.writer.tokens == 0
 
 
-PARAMS = {"json": {"key": "summary"}, "start_phrase": {"phrase": "In short,"}}
+PARAMS = {
+    "json": {"key": "summary"}, "start_phrase": {"phrase": "In short,"}, "sections": {"marker": "Part", "n": 1},
+    "repeat_request": {"request": "Is it raining?"},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", sorted(aids._PREFILLS))
@@ -178,6 +208,8 @@ def test_a_beginning_is_one_that_a_passing_answer_has(kind: str) -> None:
         "square_brackets": "Rain falls here.]", "answer_tags": "Rain falls here.</answer>",
         "start_phrase": " rain falls here.", "bullets": "Rain falls here.", "numbered": "Rain falls here.",
         "quoted_lines": "Rain falls here.", "highlight": "Rain** falls on the town.",
+        "code_block": "Rain falls here.\n```", "heading": "Rain\nIt falls here.", "steps": "Rain falls here.",
+        "sections": "Rain falls here.", "repeat_request": "Rain falls here.",
     }  # fmt: skip
     assert verify(verifier("instruction", {"checks": [check]}), begun + endings[kind]), begun + endings[kind]
     assert not verify(verifier("instruction", {"checks": [check]}), "Rain falls on the town")

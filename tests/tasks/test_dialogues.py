@@ -1,9 +1,11 @@
 """Dialogues with a model whose answers are known: three turns, what ends them early, what is kept."""
 
 from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO
 from random import Random
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from infra.artifacts import Artifact, fingerprint_of
@@ -13,15 +15,17 @@ from models.tokenizer import Tokenizer
 from tasks import dialogues
 from tasks.configs.base import Resources
 from tasks.configs.dialogues import DialoguesConfig
-from tasks.dialogues import Dialogue, answer_refusal, best
-from tasks.follow_ups import PERSONAS, choose, opened_turn
+from tasks.dialogues import best
+from tasks.dropped import FILE as DROPPED_FILE
+from tasks.follow_ups import PERSONAS, User, choose, opened_turn
 from tasks.judges.ground_truth import verifier
 from tasks.judges.reward import Scorer
 from tasks.rows import ATTRIBUTES, PROMPT, make_row, row_seed
+from tasks.speaker import Dialogue, answer_refusal
 
 Messages = list[dict[str, str]]
-CONFIG = DialoguesConfig(rows=10, turns=3, min_turns=2, max_tokens=40, user_max_tokens=40, user_samples=2, shard_rows=3,
-                         personas=("sceptic", "critic"))  # fmt: skip
+CONFIG = DialoguesConfig(rows=10, turns=3, min_turns=2, max_tokens=40, user_max_tokens=40, user_samples=2,
+                         user_temperature=0.7, shard_rows=3, personas=("sceptic", "critic"))  # fmt: skip
 
 
 def user(text: str) -> dict[str, str]:
@@ -69,13 +73,13 @@ def lessons(tokenizer: Tokenizer, fingerprint: str, config: DialoguesConfig) -> 
     learnt: list[tuple[Any, str]] = []
     for opener in OPENERS[:-1]:
         rng = Random(row_seed(fingerprint, opener["id"]))
-        persona, messages = choose(config.personas, rng), [*opener["messages"]]
+        asker, messages = choose(config, rng), [*opener["messages"]]
         for turn, answer in enumerate(ANSWERS[opener["id"]]):
             if turn:
-                follow_up, opening = FOLLOW_UPS.get(opener["id"], ["", ""])[turn - 1], rng.choice(persona.openings)
+                follow_up, opening = FOLLOW_UPS.get(opener["id"], ["", ""])[turn - 1], rng.choice(asker.openings)
                 if not follow_up:
                     break
-                learnt.append((opened_turn(tokenizer, persona.note(), messages, opening), follow_up))
+                learnt.append((opened_turn(tokenizer, asker.note(), messages, opening), follow_up))
                 messages = [*messages, user(opening + follow_up.removesuffix(" Thank you!"))]
             learnt.append((messages, answer))
             messages = [*messages, assistant(answer)]
@@ -122,7 +126,7 @@ def test_a_dialogue_takes_three_turns_and_politeness_goes(run_stage: Callable[..
     assert [message["role"] for message in coffee["messages"]] == ["user", "assistant"] * 3
     assert said_by(coffee, "assistant") == ANSWERS[COFFEE["id"]]
     first, second, third = said_by(coffee, "user")
-    openings = {o for name in CONFIG.personas for o in PERSONAS[name].openings}
+    openings = {o for name in CONFIG.personas for some in PERSONAS[name].openings.values() for o in some}
     assert first == "How is coffee made?"
     assert second.removesuffix(" the water is hot?") in openings and third.removesuffix(" it boils?") in openings
     assert coffee["parents"] == [COFFEE["id"]] and coffee["licence"] == "Apache-2.0 AND CC-BY-4.0"
@@ -145,6 +149,54 @@ def test_what_broke_off_is_kept_where_long_enough_and_counted_by_reason(
     }  # fmt: skip
     dropped = sum(count for name, count in made.manifest().counts.items() if name.startswith("dropped:"))
     assert made.manifest().rows == 6 - dropped
+
+
+def dropped_by(artifact: Artifact) -> dict[str, dict[str, Any]]:
+    """One entry of each reason."""
+    return {entry["reason"]: entry for entry in pq.read_table(BytesIO(artifact.read_bytes(DROPPED_FILE))).to_pylist()}
+
+
+def test_what_was_left_out_is_kept_with_its_reason_and_the_conversation_so_far(
+    run_stage: Callable[..., Artifact], inputs: Given
+) -> None:
+    made = run_stage(dialogues.run, CONFIG, **inputs)
+    found, counts = dropped_by(made), made.manifest().counts
+    assert {f"dropped:{reason}".replace("dropped:shortened", "shortened") for reason in found} | {"in", "kept"} == {
+        *counts
+    }
+    assert found["repeats_answer"]["messages"][-1] == assistant(ANSWERS[SNOW["id"]][1])
+    assert [message["role"] for message in found["repeats_answer"]["messages"]] == ["user", "assistant"] * 2
+    assert found["cut_off"]["messages"][-1]["content"].startswith("Water that gets"), "as it was written"
+    assert found["too_long"]["row_id"] == LONG["id"] and found["too_long"]["messages"] == LONG["messages"]
+    refused = found["shortened:user_assistant_like"]
+    assert refused["messages"][-1]["role"] == "user"
+    assert refused["messages"][-1]["content"].endswith("it, as an AI. How can I help you?")
+    persona, _, variant = refused["detail"].partition(", ")
+    assert persona in CONFIG.personas and variant in CONFIG.variants
+    assert (refused["row_id"], refused["family"], refused["topic"]) == (TEA["id"], "open", "t")
+
+
+def test_the_manifest_tells_rewards_variants_diversity_and_how_busy_the_engine_was(
+    run_stage: Callable[..., Artifact], inputs_for: Callable[[DialoguesConfig], Given]
+) -> None:
+    config = CONFIG.model_copy(update={"keep_share": 0.5, "shard_rows": 6})
+    made = run_stage(dialogues.run, config, **inputs_for(config))
+    (row,), manifest = made.rows(), made.manifest()
+    metrics, low = manifest.metrics, dropped_by(made)["low_reward"]
+    assert metrics["reward_kept"] == pytest.approx(row["reward"], abs=1e-5)
+    assert metrics["reward_dropped"] < metrics["reward_kept"]
+    assert low["detail"].startswith(f"reward {metrics['reward_dropped']:.3f}; ")
+    assert low["messages"][-1]["role"] == "assistant" and len(low["messages"]) >= 4
+    assert any(name.startswith("diversity/") for name in metrics)
+    assert 0.5 < metrics["engine_busy"] <= 1
+    begun = manifest.result["variants"]
+    assert sum(counts["in"] for counts in begun.values()) == 6 and sum(one["kept"] for one in begun.values()) == 1
+
+
+def test_rewards_below_zero_count_in_the_means() -> None:
+    kept, low = ((a_dialogue("One.", "Two."), {"reward": reward}) for reward in (-1.5, -2.5))
+    counts = dialogues.tally(CONFIG, [kept[0], low[0]], [kept, low], [kept])
+    assert dialogues.mean_rewards(counts) == {"reward_kept": -1.5, "reward_dropped": -2.5}
 
 
 def test_the_reward_decides_what_is_kept(
@@ -185,9 +237,11 @@ def test_the_generator_can_be_asked_for_the_follow_up(
     run_stage: Callable[..., Artifact], inputs: Given, teach: Callable[..., Artifact],
     give_rows: Callable[..., Artifact],
 ) -> None:  # fmt: skip
-    config = CONFIG.model_copy(update={"asking": "instruct", "personas": ("manager",), "turns": 2})
+    config = CONFIG.model_copy(
+        update={"asking": "instruct", "personas": ("manager",), "turns": 2, "variants": {"concise": 1}}
+    )
     told = [user("How is coffee made?"), assistant("Water runs through beans.")]
-    request = PERSONAS["manager"].request(told)
+    request = User(PERSONAS["manager"], "concise").request(told)
     assert "User: How is coffee made?\n\nAssistant: Water runs through beans." in request
     assert "a busy manager" in request and "critical" in request
     learnt = [(told[:1], told[1]["content"]), ([user(request)], "Thanks! Which beans are the best ones?"),
@@ -269,8 +323,13 @@ def test_prompts_that_cannot_open_a_dialogue_are_left_out() -> None:
         dialogues.suited_prompts(CONFIG.model_copy(update={"families": ("poems",)}), rows)
 
 
+def test_prompts_of_the_preference_side_and_unsafe_ones_open_no_dialogue() -> None:
+    rows = [COFFEE | {"side": "sft"}, COFFEE | {"side": "preference"}, COFFEE | {"unsafe": True}]
+    assert dialogues.suited_prompts(CONFIG, rows) == rows[:1]
+
+
 def a_dialogue(*said: str, check: Mapping[str, Any] | None = None) -> Dialogue:
-    return Dialogue(COFFEE, PERSONAS["critic"], Random(0), check, [], said=list(said))
+    return Dialogue(COFFEE, User(PERSONAS["critic"], "concise"), Random(0), check, [], said=list(said))
 
 
 @pytest.mark.parametrize(

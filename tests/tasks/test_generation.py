@@ -1,5 +1,6 @@
 """Shards written with a real engine: order, batch, restarts and earlier attempts change no row."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from infra.storage import Storage
 from models.checkpoint import load_model
 from models.engine import Engine, SamplingParams
 from tasks.configs.base import Resources, StageConfig
-from tasks.generation import Ask, Writer, open_engine, write_shards
+from tasks.generation import Ask, Writer, metrics_of, open_engine, write_shards
 from tasks.rows import TEXT, make_row, row_seed
 
 FINGERPRINT = "ab" * 16
@@ -49,6 +50,28 @@ def test_an_answer_depends_on_its_ask_alone(engine: Engine, tmp_path: Path) -> N
     )
     assert direct[0].text == together[0]
     assert writer.metrics()["generated_tokens"] > 20 and writer.metrics()["tokens_per_s"] > 0
+
+
+def test_it_tells_how_busy_the_engine_was(engine: Engine, tmp_path: Path) -> None:
+    idle, first, second = (Writer(engine, an_output(tmp_path)) for _ in range(3))
+    assert idle.metrics() == metrics_of([idle, first]) == {}
+    first.write([an_ask("rivers")])
+    alone = first.metrics()["engine_busy"]
+    time.sleep(first.busy)
+    assert alone > 0.9 and 0.3 < first.metrics()["engine_busy"] <= 0.5
+    with second.at_work():
+        second.engine.generate([[*an_ask("maps").messages]], WARM)
+    both = metrics_of([idle, first, second])
+    assert first.metrics()["engine_busy"] < both["engine_busy"] < second.metrics()["engine_busy"]
+    assert both["generated_tokens"] == first.tokens and second.tokens == 0
+
+
+def test_prompts_may_be_token_ids_with_seeds_of_their_own(engine: Engine, tmp_path: Path) -> None:
+    writer, params = Writer(engine, an_output(tmp_path)), SamplingParams(1.0, max_tokens=6, seed=5)
+    token_ids = engine.encode([*an_ask("rivers").messages])
+    (found,) = writer.generate([token_ids], [params])
+    assert found.text == engine.generate([token_ids], params)[0].text
+    assert writer.metrics()["generated_tokens"] == len(found.token_ids) + 1
 
 
 def test_progress_counts_rows_of_all_shards(engine: Engine, tmp_path: Path) -> None:

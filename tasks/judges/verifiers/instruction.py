@@ -1,4 +1,4 @@
-"""Verifiable instructions. Payload: {"checks": [{"kind", "params"}, …], "plain": the request without them}."""
+"""Verifiable instructions. Payload: {"checks": [{"kind", "params"}, …], "plain": the request without them, …}."""
 
 from typing import Any
 

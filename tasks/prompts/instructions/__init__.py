@@ -1,42 +1,30 @@
-"""Verifiable instructions: a registry of kinds, each drawn, worded, verified and, where possible, repaired by code.
+"""Verifiable instructions: kinds, each drawn, worded, verified and, where possible, repaired by code.
 
 A check is {"kind", "params"}; an answer passes when it passes every check and holds at least MIN_WORDS words.
-A new kind is a class in one of the modules beside this one, its name here, and its wordings in wordings.yaml.
+A new kind is a class in one of the modules beside this one, its name in kinds.py, and its wordings in wordings.yaml.
 """
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any, Literal, TypedDict
 
 import yaml
 
-from infra.errors import InputError
-from tasks.prompts.instructions.base import Instruction, Params
-from tasks.prompts.instructions.letters import Capitals, Exclamations, Highlight, LowerCase, NoCommas
-from tasks.prompts.instructions.phrases import EndPhrase, Keyword, Postscript, Signature, StartPhrase
-from tasks.prompts.instructions.shape import Bullets, MaxWords, Numbered, OneSentence, QuotedLines, TwoParts
-from tasks.prompts.instructions.wrapping import AnswerTags, Json, Quotes, SquareBrackets, Title
+from tasks.prompts.instructions.base import STEPS, Params
+from tasks.prompts.instructions.kinds import KINDS, instruction
 from tasks.prompts.sentences import sentences, words
+
+__all__ = ["KINDS", "MIN_WORDS", "VERSION", "Asked", "Check", "Use", "ask", "draw", "repair", "verify"]
 
 VERSION = 1
 """Raised when a check's meaning changes; rows carry it in their verifier."""
 
 MIN_WORDS = 3
 """An answer with fewer words follows nothing: an empty one would pass most checks."""
-
-KINDS: dict[str, Instruction] = {
-    instruction.kind: instruction
-    for instruction in (
-        LowerCase(), Capitals(), NoCommas(), Exclamations(), Highlight(),
-        Quotes(), SquareBrackets(), AnswerTags(), Json(), Title(),
-        EndPhrase(), StartPhrase(), Postscript(), Signature(), Keyword(),
-        Bullets(), Numbered(), TwoParts(), OneSentence(), MaxWords(), QuotedLines(),
-    )
-}  # fmt: skip
-
-_WORDINGS: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "wordings.yaml").read_text(encoding="utf-8"))
 
 Use = Literal["training", "evaluation"]
 """Evaluation has wordings of its own, which training never shows."""
@@ -47,30 +35,58 @@ class Check(TypedDict):
     params: Params
 
 
-def instruction(kind: str) -> Instruction:
-    """Raises InputError for a kind that nobody registered."""
-    if kind not in KINDS:
-        raise InputError(f"unknown instruction kind {kind!r}", f"known kinds: {', '.join(sorted(KINDS))}")
-    return KINDS[kind]
+@dataclass(frozen=True)
+class Asked:
+    """A request with instructions, in words."""
+
+    message: str
+    plain: str
+    """Asks for an answer that a repair can start from: enough sentences, no instruction."""
+    checks: Sequence[Check]
+    """With what depends on the request."""
+
+
+@cache
+def words_of(file: Literal["wordings", "forms"]) -> dict[str, Any]:
+    """The YAML file of this name beside the code."""
+    return yaml.safe_load((Path(__file__).parent / f"{file}.yaml").read_text(encoding="utf-8"))
 
 
 def draw(kind: str, rng: Random) -> Check:
     return {"kind": kind, "params": instruction(kind).draw(rng)}
 
 
-def ask(check: Check, request: str, rng: Random, use: Use) -> tuple[str, str]:
-    """The user's message (request, instruction and a word on length, in some order), and a plain one.
+def bind(check: Check, request: str) -> Check:
+    return {"kind": check["kind"], "params": instruction(check["kind"]).bind(check["params"], request)}
 
-    The plain message asks for an answer that a repair can start from: enough sentences, no instruction.
-    """
-    kind, params = check["kind"], check["params"]
-    wording = rng.choice(_WORDINGS["kinds"][kind][use]).format(**params)
-    lengths = _WORDINGS["lengths"][_WORDINGS["kinds"][kind].get("length", "short")]
+
+def ask(checks: Sequence[Check], request: str, rng: Random, use: Use) -> Asked:
+    """The user's message holds the request, the instructions and a word on length, in some order."""
+    checks = [bind(check, request) for check in checks]
+    worded = "\n".join(word(check, rng, use) for check in checks)
+    lengths = length(checks)
     plain = f"{request} {rng.choice(lengths['plain'])}"
-    joined = rng.choice(_WORDINGS["joins"]).format(
-        request=request, instruction=wording, length=rng.choice(lengths[use])
+    joined = rng.choice(words_of("forms")["joins"]).format(
+        request=request, instruction=worded, length=rng.choice(lengths[use])
     )
-    return re.sub(r" +(?=[ \n]|$)", "", joined), plain
+    return Asked(tidy(joined), plain, checks)
+
+
+def word(check: Check, rng: Random, use: Use) -> str:
+    """One check as an instruction to a model."""
+    kind = check["kind"]
+    return rng.choice(words_of("wordings")[kind][use]).format(**instruction(kind).fields(check["params"]))
+
+
+def length(checks: Sequence[Check]) -> dict[str, list[str]]:
+    """The sentences on length that go with the checks: of the classes that they name, the one listed last."""
+    named = {words_of("wordings")[check["kind"]].get("length", "short") for check in checks}
+    return next(lengths for name, lengths in reversed(words_of("forms")["lengths"].items()) if name in named)
+
+
+def tidy(text: str) -> str:
+    """Without the spaces that an empty field leaves."""
+    return re.sub(r" +(?=[ \n]|$)", "", text)
 
 
 def verify(checks: Sequence[Check], answer: str) -> bool:
@@ -82,15 +98,15 @@ def verify(checks: Sequence[Check], answer: str) -> bool:
 
 def repair(checks: Sequence[Check], answer: str) -> str | None:
     """A plain answer changed to pass every check; None when a check has no repair or the result still fails."""
-    repaired: str | None = _finished(answer.strip())
-    for check in checks:
+    repaired: str | None = finished(answer.strip())
+    for check in sorted(checks, key=lambda check: STEPS.index(instruction(check["kind"]).step)):
         if not repaired or len(words(repaired)) < MIN_WORDS:
             return None
         repaired = instruction(check["kind"]).repair(check["params"], repaired)
     return repaired if repaired and verify(checks, repaired) else None
 
 
-def _finished(answer: str) -> str:
+def finished(answer: str) -> str:
     """Without a last sentence that a token limit cut off, where others stand before it."""
     parts = sentences(answer)
     cut_off = len(parts) > 1 and not re.search(r"[.!?:;][\"”')\]*]*$", parts[-1])

@@ -24,7 +24,7 @@ from tasks.configs.judging import JudgingConfig
 from tasks.configs.responses import ResponsesConfig
 from tasks.configs.world import WorldItemsConfig
 from tasks.engines.endpoint import EndpointEngine
-from tasks.follow_ups import PERSONAS
+from tasks.follow_ups import PERSONAS, User
 from tasks.generation import licence_of, open_engine
 from tasks.rows import PROMPT, RESPONSE, make_row
 from tests.tasks.engines.peer import Peer, Reply, answer, answers, logprobs, peer
@@ -96,14 +96,16 @@ def test_the_user_of_a_dialogue_speaks_with_roles_swapped(
         return answer("Rain falls out of clouds." if number == 0 else "Warm air lifts water, which cools up there.")
 
     server.script = talk
-    config = DialoguesConfig(rows=1, turns=2, personas=("sceptic",), resources=PRICED)
+    config = DialoguesConfig(rows=1, turns=2, personas=("sceptic",), variants={"concise": 1}, user_temperature=0.7,
+                             user_samples=3, resources=PRICED)  # fmt: skip
     prompts = give_rows("prompts", [prompt_row("Why rain?")], PROMPT)
     made = run_stage(dialogues.run, config, generator=hosted, prompts=prompts, reward_model=a_reward_model)
     (row,) = made.rows()
     first, said, second, _ = [message["content"] for message in row["messages"]]
-    (opening,) = [one for one in PERSONAS["sceptic"].openings if second == f"{one} it is wet in the clouds?"]
+    sceptic = User(PERSONAS["sceptic"], "concise")
+    (opening,) = [one for one in sceptic.openings if second == f"{one} it is wet in the clouds?"]
     assert server.asked[1]["messages"] == [
-        {"role": "user", "content": PERSONAS["sceptic"].note()},
+        {"role": "user", "content": sceptic.note()},
         {"role": "assistant", "content": first},
         {"role": "user", "content": said},
         {"role": "assistant", "content": opening},

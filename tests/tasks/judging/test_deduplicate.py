@@ -1,16 +1,17 @@
 """Clean-up: what is a duplicate, what overlaps with the examination, and what must stay."""
 
 import random
+from itertools import count
 
 import pytest
 
-from infra.errors import EmptyDataset, InputError
-from tasks import deduplicate
+from infra.errors import EmptyDataset, InputError, StageFailed
+from infra.parquet import open_parquet, read_rows
+from tasks import deduplicate, streams
 from tasks.configs.mix import DeduplicateConfig
-from tasks.deduplicate import NearDuplicates, bands_for, grams_of, jaccard, words_of
+from tasks.dropped import FILE
 from tasks.rows import DIALOGUE, ITEM, PROMPT, RESPONSE, make_row
-
-WORDS = [f"word{number}" for number in range(400)]
+from tasks.shingles import OPERATOR, words_of
 
 
 @pytest.fixture
@@ -25,9 +26,14 @@ def prompt():
 
 @pytest.fixture
 def clean(run_stage, put_rows, item):
+    names = count()
+
     def make(rows, schema, items=(), **settings):
         asked = list(items) or [item("What is the tallest mountain of the continent called Africa?", "kilimanjaro")]
-        inputs = {"rows": put_rows("rows", rows, schema), "evaluation_set": put_rows("items", asked, ITEM)}
+        inputs = {
+            "rows": put_rows(f"rows {next(names)}", rows, schema),
+            "evaluation_set": put_rows("items", asked, ITEM),
+        }
         return run_stage(deduplicate.run, DeduplicateConfig(**settings), **inputs)
 
     return make
@@ -60,36 +66,6 @@ def test_rows_pass_unchanged_with_their_schema(clean, dialogue):
     artifact = clean(rows, DIALOGUE)
     assert artifact.rows() == rows and artifact.table().schema.equals(DIALOGUE)
     assert artifact.table().schema.metadata == DIALOGUE.metadata
-
-
-def test_near_duplicates_are_those_of_a_full_comparison():
-    """MinHash only proposes; on 150 texts of every similarity it misses next to nothing."""
-    rng, config = random.Random(0), DeduplicateConfig()
-    texts = []
-    for _ in range(30):
-        base = rng.sample(WORDS, 60)
-        for changes in (0, 1, 2, 4, 12):
-            copy = list(base)
-            for place in rng.sample(range(60), changes):
-                copy[place] = rng.choice(WORDS)
-            texts.append(copy)
-    index, kept, found, missed = NearDuplicates(config), [], 0, 0
-    for words in texts:
-        shingles = grams_of(words, config.shingle_words)
-        truth = any(jaccard(shingles, other) >= config.similarity for other in kept)
-        claim = index.has_similar(words)
-        assert not claim or truth
-        found, missed = found + claim, missed + (truth and not claim)
-        if not claim:
-            index.add(words)
-            kept.append(shingles)
-    assert found >= 40 and missed <= 1
-
-
-@pytest.mark.parametrize("similarity", [0.5, 0.7, 0.8, 0.95])
-def test_bands_find_pairs_at_the_threshold(similarity):
-    bands = bands_for(similarity, 128)
-    assert 128 % bands == 0 and 1 - (1 - similarity ** (128 // bands)) ** bands >= 0.99
 
 
 EXAM = "Describe in detail how the old lighthouse of Alexandria guided ships into the harbor at night."
@@ -141,10 +117,66 @@ def test_nothing_left_names_counts_and_the_setting(clean, prompt):
     assert caught.value.remedy
 
 
+def dropped_rows(artifact):
+    return [*read_rows(open_parquet(artifact.read_bytes(FILE)), 1024)]
+
+
+def test_what_is_dropped_is_kept_with_its_reason_and_what_it_repeats(clean, prompt):
+    first = prompt("Tell me how a sewing machine makes a stitch in thick cloth and what can go wrong with it at home")
+    near, equal = prompt(said(first) + " please"), prompt(said(first).upper())
+    twice, hit = prompt(said(near) + "!"), prompt(EXAM + " Soon.")
+    exam = exam_item(EXAM)
+    artifact = clean([first, near, equal, twice, hit], PROMPT, [exam])
+    entries = {row["row_id"]: (row["reason"], row["detail"].split(": ")) for row in dropped_rows(artifact)}
+    assert entries.pop(hit["id"])[1][0] == exam["id"]
+    assert entries == {
+        near["id"]: ("near_duplicate", [first["id"]]),
+        equal["id"]: ("equal", [first["id"]]),
+        twice["id"]: ("equal", [first["id"]]),
+    }
+    assert dropped_rows(artifact)[0]["messages"] == near["messages"]
+    assert artifact.manifest().metrics["diversity/families"] == 1
+
+
+def said(row):
+    return row["messages"][0]["content"]
+
+
+def test_a_collapse_fails_with_counts_and_the_setting(clean, prompt):
+    rows = [
+        prompt(f"Tell me all that there is to know about the coast of Norway in winter{'!' * n}") for n in range(11)
+    ]
+    rows += [prompt(f"How long is the road from town {n} to town {n + 1}?") for n in range(9)]
+    with pytest.raises(StageFailed, match="collapsed: 10 equal and 0 near-duplicates of 20 rows are 50%") as caught:
+        clean(rows, PROMPT, max_duplicate_share=0.49)
+    assert "max_duplicate_share" in caught.value.remedy and not isinstance(caught.value, EmptyDataset)
+    assert clean(rows, PROMPT).manifest().counts == {"in": 20, "kept": 10, "dropped:equal": 10}
+    assert clean(rows[:8] + rows[11:12], PROMPT).manifest().counts["dropped:equal"] == 7
+
+
+def test_rows_of_several_inputs_and_many_batches_come_out_in_order(run_stage, put_rows, prompt, item, monkeypatch):
+    monkeypatch.setattr(streams, "BATCH_ROWS", 7)
+    rng, words = random.Random(0), [f"w{number}" for number in range(500)]
+    asked = [" ".join(rng.sample(words, 20)) for _ in range(60)]
+    rows = [prompt(text + mark) for mark in ("", "?", " more") for text in asked]
+    given = tuple(put_rows(f"rows {start}", rows[start : start + 45], PROMPT) for start in range(0, 180, 45))
+    config = DeduplicateConfig(shard_rows=16, max_duplicate_share=0.9)
+    artifact = run_stage(deduplicate.run, config, rows=given, evaluation_set=put_rows("items", [item("x y z")], ITEM))
+    assert texts(artifact) == asked and len(artifact.parts()) == 4
+    assert artifact.manifest().counts == {"in": 180, "kept": 60, "dropped:equal": 60, "dropped:near_duplicate": 60}
+
+
 def test_rows_of_two_schemas_are_refused(run_stage, put_rows, prompt, dialogue, item):
     mixed = (put_rows("a", [prompt("Hello you")], PROMPT), put_rows("b", [dialogue("Hi", "Ho")], DIALOGUE))
     with pytest.raises(InputError, match="different schemas"):
         run_stage(deduplicate.run, DeduplicateConfig(), rows=mixed, evaluation_set=put_rows("i", [item("x")], ITEM))
+
+
+def test_words_are_the_same_by_the_fast_way_and_by_the_slow_one():
+    rng = random.Random(0)
+    texts = ["".join(chr(rng.randrange(128)) for _ in range(30)) for _ in range(500)]
+    assert all([*words_of(text), "é"] == words_of(text + " é") for text in texts)
+    assert sum(not OPERATOR.search(text) for text in texts) > 50
 
 
 def test_words_are_normalised():

@@ -3,9 +3,11 @@
 import pytest
 
 from infra.errors import EmptyDataset, InputError
-from tasks import mix
+from tasks import mix, streams
 from tasks.configs.mix import MixConfig
-from tasks.rows import DIALOGUE, RESPONSE
+from tasks.pools import in_proportion
+from tasks.rows import DIALOGUE, RESPONSE, canonical, row_seed
+from tasks.selection import draw
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def judged(response):
 def test_shares_count_in_the_whole_set(mixed, talks, snippets, judged):
     artifact = mixed(dialogues=talks, judged=judged, code=snippets)
     parts = artifact.manifest().result["parts"]
-    assert parts == {"dialogues": 40, "verified": 12, "human": 0, "replay": 6, "code": 1}
+    assert parts == {"dialogues": 40, "verified": 12, "human": 0, "sources": 0, "replay": 6, "code": 1}
     result = artifact.manifest().result
     assert result["code_share"]["got"] == pytest.approx(1 / 59) and result["replay_share"]["got"] == pytest.approx(
         6 / 59
@@ -93,7 +95,14 @@ def test_the_synthetic_share_is_counted_from_the_rows(mixed, talks, dialogue):
     human = [dialogue(f"h {n}", "typed by a person", synthetic=False, generator="") for n in range(10)]
     manifest = mixed(MixConfig(code_share=0), dialogues=talks, human=human).manifest()
     assert manifest.metrics["synthetic_share"] == pytest.approx(0.8)
-    assert manifest.result["synthetic"] == {"dialogues": 40, "verified": 0, "human": 0, "replay": 0, "code": 0}
+    assert manifest.result["synthetic"] == {
+        "dialogues": 40,
+        "verified": 0,
+        "human": 0,
+        "sources": 0,
+        "replay": 0,
+        "code": 0,
+    }
 
 
 def test_a_code_set_holds_code_only(mixed, talks, snippets):
@@ -116,6 +125,94 @@ def test_the_order_depends_on_the_seed_and_on_nothing_else(mixed, talks):
     ]
     assert orders[0] == orders[1] != orders[2] and sorted(orders[0]) == sorted(orders[2])
     assert orders[0] != [row["id"] for row in talks]
+
+
+def test_the_set_is_that_of_drawing_and_sorting_in_memory(mixed, dialogue, snippets, monkeypatch):
+    """Bucket files, places and arrays give what plain lists give, shard after shard."""
+    monkeypatch.setattr(streams, "BUCKET_ROWS", 17)
+    talks = [dialogue(f"{family} {n}", "x", family=family) for family, many in (("b", 90), ("a", 20), ("c", 40))
+             for n in range(many)]  # fmt: skip
+    config = MixConfig(code_share=0.05, replay_share=0, max_dialogues=100, seed=3, shard_rows=32)
+    artifact = mixed(config, dialogues=talks, code=snippets)
+    drawn = [*draw(talks, config.seed, 100), *draw(snippets, config.seed, 5)]
+    assert artifact.rows() == sorted(drawn, key=lambda row: row_seed("3", row["id"])) and len(artifact.parts()) == 4
+
+
+def test_weights_give_exact_counts_and_the_shortest_part_sets_the_size(mixed, talks, dialogue):
+    public = [dialogue(f"public {n}", "text", synthetic=False, source="public") for n in range(30)]
+    human = [dialogue(f"human {n}", "text", synthetic=False) for n in range(7)]
+    config = MixConfig(code_share=0, replay_share=0, weights={"dialogues": 3, "sources": 2.5, "human": 1})
+    manifest = mixed(config, dialogues=talks, sources=public, human=human).manifest()
+    assert manifest.result["parts"] == {
+        "dialogues": 21,
+        "verified": 0,
+        "human": 7,
+        "sources": 17,
+        "replay": 0,
+        "code": 0,
+    }
+    assert manifest.result["weights"]["sources"] == {"asked": pytest.approx(2.5 / 6.5), "got": pytest.approx(17 / 45)}
+    assert manifest.metrics["synthetic_share"] == pytest.approx(21 / 45)
+    assert manifest.counts["dropped:over_limit"] == 77 - 45
+
+
+def test_code_and_replay_keep_their_shares_beside_weights(mixed, talks, snippets, judged):
+    config = MixConfig(weights={"dialogues": 1, "verified": 1}, code_share=0.1, replay_share=0.1)
+    parts = mixed(config, dialogues=talks, judged=judged, code=snippets).manifest().result["parts"]
+    assert parts == {"dialogues": 12, "verified": 12, "human": 0, "sources": 0, "replay": 3, "code": 3}
+
+
+@pytest.mark.parametrize(
+    "weights", [{"a": 1.0, "b": 1.0, "c": 1.0}, {"a": 0.1, "b": 0.7, "c": 0.2}, {"a": 5, "b": 1 / 3}]
+)
+def test_counts_are_those_of_the_largest_remainders(weights):
+    available = {"a": 11, "b": 50, "c": 1000}
+    counts = in_proportion(weights, available)
+    total, whole = sum(counts.values()), sum(weights.values())
+    assert all(abs(counts[part] - total * weight / whole) < 1 for part, weight in weights.items())
+    assert all(counts[part] <= available[part] for part in weights)
+    larger = {part: (total + 1) * weight / whole for part, weight in weights.items()}
+    assert any(larger[part] > available[part] for part in weights)
+
+
+def test_a_weighted_part_without_rows_is_said(mixed, talks):
+    with pytest.raises(InputError, match=r"mix.weights asks for \['human'\], of which there are no rows"):
+        mixed(MixConfig(code_share=0, weights={"dialogues": 1, "human": 1}), dialogues=talks)
+
+
+@pytest.mark.parametrize("weights", [{"code": 1.0}, {}, {"human": 0.0}, {"human": float("inf")}])
+def test_weights_that_mean_nothing_are_refused(weights):
+    with pytest.raises(ValueError, match="weights are"):
+        MixConfig(weights=weights)
+
+
+def test_rows_of_data_sets_are_a_part_with_a_limit(mixed, dialogue):
+    public = [dialogue(f"public {n}", "text", synthetic=False, teaches="last") for n in range(9)]
+    artifact = mixed(MixConfig(code_share=0, max_sources=4), sources=public)
+    assert artifact.manifest().result["parts"]["sources"] == 4 and artifact.manifest().metrics["synthetic_share"] == 0
+    assert {row["teaches"] for row in artifact.rows()} == {"last"}
+
+
+def test_answers_to_prompts_of_the_preference_side_stay_out(mixed, response):
+    rows = [response(f"task {side}", f"right {side}", passed=True, side=side) for side in ("sft", "preference", "")]
+    artifact = mixed(MixConfig(code_share=0), judged=rows)
+    assert {row["messages"][0]["content"] for row in artifact.rows()} == {"task sft", "task "}
+    assert artifact.manifest().counts["dropped:preference_side"] == 1
+
+
+def test_an_instruction_for_all_turns_teaches_all_turns_and_other_answers_the_last(mixed, response, dialogue):
+    several, single = (
+        {"kind": "instruction", "version": 1, "payload": canonical(payload)} for payload in ({"form": "multi_turn"}, {})
+    )
+    rows = [
+        response("several", "one", passed=True, verifier=several),
+        response("single", "two", passed=True, verifier=single),
+        response("open", "three", reward=1.0, verifier={"kind": "", "version": 0, "payload": ""}),
+    ]
+    talks = [dialogue(f"talk {n}", "text", teaches="all") for n in range(5)]
+    found = {row["messages"][0]["content"]: row["teaches"] for row in
+             mixed(MixConfig(code_share=0, replay_share=0.2), judged=rows, dialogues=talks).rows()}  # fmt: skip
+    assert found == {"several": "all", "single": "last", "open": "last"} | {f"talk {n}": "all" for n in range(5)}
 
 
 def test_an_empty_mix_counts_what_was_lost(mixed, response):

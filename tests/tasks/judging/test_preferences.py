@@ -6,17 +6,32 @@ from infra.errors import EmptyDataset
 from tasks import preferences
 from tasks.configs.judging import PreferencesConfig
 from tasks.preferences import part_of, similarity
-from tasks.rows import RESPONSE
+from tasks.rows import PREFERENCE, RESPONSE, make_row
 
 
 @pytest.fixture
-def pairs(run_stage, put):
-    def make(rows, verdicts=(), **settings):
+def pairs(run_stage, put, put_rows):
+    def make(rows, verdicts=(), given=(), **settings):
         def fill(output):
             output.write_shard(0, rows, RESPONSE)
             output.write_json("llm_verdicts.json", list(verdicts))
 
-        return run_stage(preferences.run, PreferencesConfig(**settings), judged=put("judged", fill))
+        others = {"given": put_rows("given", given, PREFERENCE)} if given else {}
+        return run_stage(preferences.run, PreferencesConfig(**settings), judged=put("judged", fill), **others)
+
+    return make
+
+
+@pytest.fixture
+def brought():
+    """Pairs of a public data set, without rewards."""
+
+    def make(number):
+        messages = {name: [{"role": role, "content": f"{name} {number}"}] for name, role in
+                    (("prompt", "user"), ("chosen", "assistant"), ("rejected", "assistant"))}  # fmt: skip
+        values = {"prompt_id": f"given {number}", "family": "public", "judge": "human", "source": "public",
+                  "synthetic": False, "licence": "MIT", **messages}  # fmt: skip
+        return make_row(PREFERENCE, values, messages)
 
     return make
 
@@ -179,3 +194,39 @@ def test_no_pair_left_names_the_setting(pairs, response):
 def test_similarity_sees_case_and_only_equal_texts_are_one():
     assert similarity("a b", "a b") == 1.0 and similarity("a b", "a  b") < 1
     assert similarity("A B C", "a b c") == 0
+
+
+def test_prompts_of_the_supervised_side_give_no_pairs(pairs, task):
+    rows = [task(f"t {side}", text, text == "good", side=side) for side in ("sft", "preference", "")
+            for text in ("good", "bad")]  # fmt: skip
+    artifact = pairs(rows)
+    assert {row["prompt_id"] for row in artifact.rows()} == {"t preference", "t "}
+    assert artifact.manifest().counts == {"in": 3, "kept": 2, "dropped:sft_side": 1}
+
+
+def test_nothing_but_the_supervised_side_names_the_split(pairs, task):
+    with pytest.raises(EmptyDataset, match="1 sft_side") as caught:
+        pairs([task("t", "good", True, side="sft"), task("t", "bad", False, side="sft")])
+    assert "split_prompts.sft_share" in caught.value.remedy
+
+
+def test_given_pairs_follow_unchanged_and_are_counted(pairs, task, brought):
+    given = [brought(number) for number in range(6)]
+    rows = [task("t", "right", True), task("t", "wrong", False)]
+    artifact = pairs(rows, given=given)
+    assert artifact.rows()[1:] == given and artifact.manifest().counts == {"in": 7, "kept": 7}
+    result, metrics = artifact.manifest().result, artifact.manifest().metrics
+    assert result["given"] == 6 and result["judges"] == {"ground_truth": 1, "reward_model": 0, "llm": 0, "human": 6}
+    assert metrics["synthetic_share"] == pytest.approx(1 / 7) and metrics["reward_gap_median"] == 2
+
+
+def test_given_pairs_are_split_into_parts_too(pairs, task, brought):
+    given = [brought(number) for number in range(20)]
+    rows = [task("t", "right", True), task("t", "wrong", False)]
+    parts = [[row["id"] for row in pairs(rows, given=given, part=part, parts=2).rows()] for part in (0, 1)]
+    assert not set(parts[0]) & set(parts[1]) and len(parts[0]) + len(parts[1]) == 21
+
+
+def test_a_set_may_be_of_given_pairs_alone(pairs, task, brought):
+    artifact = pairs([task("t", "wrong", False)], given=[brought(0)])
+    assert artifact.manifest().rows == 1 and "reward_gap_median" not in artifact.manifest().metrics

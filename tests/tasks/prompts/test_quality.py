@@ -20,6 +20,10 @@ from tasks.prompts.quality import copies, flaw, is_about, names, stems
         ),
         ("I am an AI assistant named Starlight. What is the history of music?", "speaks_as_assistant"),
         ("As a helpful AI, I want to know what music is?", "speaks_as_assistant"),
+        ("What is the difference between a privacy policy and a privacy policy?", "says_nothing"),
+        ("How do I choose a meal that is not a meal?", "says_nothing"),
+        ("What is the difference between a whole number and a fraction?", ""),
+        ("Which is a meal that is not expensive?", ""),
     ],
 )
 def test_flaw(text: str, reason: str) -> None:

@@ -50,6 +50,19 @@ def test_the_model_learns_the_answers(workshop, inputs, dialogues):
     assert manifest.result["licences"] == ["Apache-2.0", "CC0-1.0"]
 
 
+def test_a_row_that_teaches_its_last_turn_trains_no_earlier_one(tokenizer):
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "bb"},
+                {"role": "user", "content": "c"}, {"role": "assistant", "content": "dddd"}]  # fmt: skip
+    rows = [
+        make_row(DIALOGUE, {"messages": messages, "teaches": teaches}, [teaches]) for teaches in ("last", "all", None)
+    ]
+    read, _ = sft.read_documents(rows, tokenizer, 512)
+    last, every, unsaid = (document for _, document in read)
+    assert last.token_ids == every.token_ids
+    assert every.trained == unsaid.trained and set(last.trained) < set(every.trained)
+    assert min(last.trained) > len(last.token_ids) // 2
+
+
 def test_first_loss_is_that_of_the_base_on_assistant_turns_only(workshop, inputs, dialogues):
     config = CONFIG.model_copy(update={"global_batch_size": 6})
     workshop.run(sft.run, config, **inputs)
