@@ -16,14 +16,14 @@ MISFITS = (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError
 
 def to_parquet(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> bytes:
     """Parquet bytes, zstd with page checksums; InputError names the row that does not fit the schema."""
-    names = set(schema.names)
+    names, nested = set(schema.names), [field for field in schema if pa.types.is_nested(field.type)]
     for number, row in enumerate(rows):
         if set(row) != names:
             raise InputError(
                 f"row {number}: missing columns {sorted(names - set(row))}, unknown columns {sorted(set(row) - names)}",
                 f"give exactly the schema's columns: {schema.names}",
             )
-        for field in schema:
+        for field in nested:
             _check_structs(row[field.name], field.type, f"row {number}, column {field.name!r}")
     try:
         table = pa.Table.from_pylist([*rows], schema=stored_schema(schema))

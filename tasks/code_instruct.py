@@ -25,14 +25,15 @@ from tasks import python_code
 from tasks.colonies import Colonies, Member, draw_parents, fittest, measure, register
 from tasks.configs.code_instruct import CodeInstructConfig
 from tasks.configs.mix import DeduplicateConfig
-from tasks.deduplicate import NearDuplicates, words_of
 from tasks.engines.abilities import NoLogprobs
 from tasks.generation import Ask, Writer, licence_of, open_engine
 from tasks.judges.verdict import YesNo, verdicts
+from tasks.near_duplicates import NearDuplicates
 from tasks.prompts.calls import answer, compose
 from tasks.prompts.quality import flaw
 from tasks.rows import DIALOGUE, make_row, row_id, row_seed
 from tasks.selection import Row, joined_licence
+from tasks.shingles import words_of
 from tasks.tallies import told
 
 TEMPLATES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))

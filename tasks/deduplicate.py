@@ -19,12 +19,10 @@ from tasks.configs.mix import DeduplicateConfig
 from tasks.contamination import ExamIndex
 from tasks.diversity import Diversity
 from tasks.dropped import MOST, dropped_row, write_dropped
-from tasks.near_duplicates import NearDuplicates, near_duplicates
-from tasks.shingles import Row, messages_of, read_batch, words_of
+from tasks.near_duplicates import near_duplicates
+from tasks.shingles import Row, messages_of, read_batch
 from tasks.similarity_index import RowNumbers, SimilarityIndex
 from tasks.streams import ShardWriter, Source, batches, rows_in, schema_of, stream
-
-__all__ = ["NearDuplicates", "run", "words_of"]
 
 MOST_HITS = 10_000
 """Listed in hits.json; the count in the manifest is exact."""

@@ -74,7 +74,8 @@ def run(config: PreferencesConfig, output: Output, judged: Artifact, given: Sour
     good = [pair for pair in drafts if passes(config, pair, scale, dropped)]
     kept = take_turns(good, config.max_pairs, config.seed)
     dropped["over_limit"] = len(good) - len(kept)
-    brought = [row for row in stream(given) if part_of(row["prompt_id"] or row["id"], config.parts) == config.part]
+    mine = (row for row in stream(given) if part_of(row["prompt_id"] or row["id"], config.parts) == config.part)
+    brought = [with_gap(row, config.truth_gap) for row in mine]
     pairs = [preference_row(pair) for pair in kept] + brought
     counts = {"in": len(pairs) + sum(dropped.values()), "kept": len(pairs)}
     counts |= {f"dropped:{reason}": n for reason, n in sorted(dropped.items()) if n}
@@ -101,6 +102,13 @@ def for_preferences(rows: Iterable[dict[str, Any]], dropped: Counter[str]) -> li
     found = [*rows]
     dropped["sft_side"] = len({row["prompt_id"] for row in found if row["side"] == "sft"})
     return [row for row in found if row["side"] != "sft"]
+
+
+def with_gap(row: dict[str, Any], gap: float) -> dict[str, Any]:
+    """A pair of another data set: where it comes without rewards, people decided, as truth does elsewhere."""
+    if row["chosen_reward"] is None or row["rejected_reward"] is None:
+        return row | {"chosen_reward": gap, "rejected_reward": 0.0}
+    return row
 
 
 def empty(config: PreferencesConfig, prompts: int, dropped: Counter[str]) -> EmptyDataset:
@@ -248,14 +256,10 @@ def preference_row(pair: Candidate) -> dict[str, Any]:
 
 
 def statistics_of(pairs: Sequence[Row]) -> dict[str, float]:
-    """Length balance in words, and the median gap that decides eta (reward gaps times eta should be about 2).
-
-    Pairs of other data sets may come without rewards.
-    """
+    """Length balance in words, and the median gap that decides eta (reward gaps times eta should be about 2)."""
     lengths = [tuple(len(row[side][-1]["content"].split()) for side in ("chosen", "rejected")) for row in pairs]
-    scored = [row for row in pairs if row["chosen_reward"] is not None and row["rejected_reward"] is not None]
-    gaps = [row["chosen_reward"] - row["rejected_reward"] for row in scored]
-    return ({"reward_gap_median": median(gaps)} if gaps else {}) | {
+    return {
+        "reward_gap_median": median(row["chosen_reward"] - row["rejected_reward"] for row in pairs),
         "chosen_words": mean(chosen for chosen, _ in lengths),
         "rejected_words": mean(rejected for _, rejected in lengths),
         "chosen_longer": mean(0.5 if chosen == rejected else float(chosen > rejected) for chosen, rejected in lengths),

@@ -13,7 +13,7 @@ class CodeInstructConfig(StageConfig):
 
     stage: ClassVar[str] = "code_instruct"
     module: ClassVar[str] = "tasks.code_instruct"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     colonies: int = Field(default=2, ge=1)
     generations: int = Field(default=2, ge=1)

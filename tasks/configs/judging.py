@@ -42,7 +42,8 @@ class PreferencesConfig(StageConfig):
     min_margin: float = Field(default=0.25, ge=0)
     """Smallest gap of a pair that the reward model ranks, in standard deviations of the open answers' rewards."""
     truth_gap: float = Field(default=2.0, gt=0)
-    """Reward gap given to pairs that ground truth or the LLM decided; the reward model's values are not used there."""
+    """Reward gap given to pairs that ground truth or the LLM decided, and to those of other data sets that come without
+    rewards; the reward model's values are not used there."""
     pairs_per_prompt: int = Field(default=1, ge=1)
     max_pairs: int = Field(default=100_000, ge=1)
     """Families and judges take turns until this many pairs are taken."""

@@ -13,7 +13,7 @@ from tasks.reporting.lineage import Node, Turn
 from tasks.reporting.plots import share_bar
 
 DROPPED = "dropped:"
-PARTS = ("dialogues", "verified", "replay", "human", "code")
+PARTS = ("dialogues", "verified", "replay", "human", "sources", "code")
 """Of a mix, in the order of the page."""
 JUDGES = {"ground_truth": "ground truth", "reward_model": "reward model", "llm": "LLM"}
 

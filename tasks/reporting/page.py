@@ -64,6 +64,11 @@ class Page:
     self_improvement: bool
     """Whether generator and base are the same model."""
 
+    @property
+    def pair_judges(self) -> list[str]:
+        """Who judged the pairs of any set; other data sets may bring judges of their own."""
+        return [*dict.fromkeys(judge for pairs in self.pair_sets for judge in pairs.judges)]
+
 
 def page_of(turn: Turn, fingerprint: str) -> Page:
     families = families_of(turn)

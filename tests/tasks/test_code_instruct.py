@@ -40,11 +40,12 @@ from tasks.colonies import Colonies, Member, draw_parents, fittest
 from tasks.configs.base import Resources
 from tasks.configs.code_instruct import CodeInstructConfig
 from tasks.configs.mix import DeduplicateConfig, MixConfig
-from tasks.deduplicate import NearDuplicates, words_of
 from tasks.generation import Writer, open_engine
 from tasks.mix import run as mix
+from tasks.near_duplicates import NearDuplicates
 from tasks.python_code import code_block, fault, parsed
 from tasks.rows import row_id
+from tasks.shingles import words_of
 
 SMALL = CodeInstructConfig(
     colonies=2, generations=2, population=16, target=6, instruction_temperature=1.0, instruction_top_p=1.0,

@@ -210,11 +210,14 @@ def test_nothing_but_the_supervised_side_names_the_split(pairs, task):
     assert "split_prompts.sft_share" in caught.value.remedy
 
 
-def test_given_pairs_follow_unchanged_and_are_counted(pairs, task, brought):
-    given = [brought(number) for number in range(6)]
+def test_given_pairs_follow_and_are_counted(pairs, task, brought):
+    given = [brought(number) for number in range(5)]
+    given.append(brought(5) | {"chosen_reward": 3.5, "rejected_reward": -1.0})
     rows = [task("t", "right", True), task("t", "wrong", False)]
     artifact = pairs(rows, given=given)
-    assert artifact.rows()[1:] == given and artifact.manifest().counts == {"in": 7, "kept": 7}
+    decided = [row | {"chosen_reward": 2.0, "rejected_reward": 0.0} for row in given[:5]]
+    assert artifact.rows()[1:] == [*decided, given[5]], "pairs without rewards carry truth_gap, others their own"
+    assert artifact.manifest().counts == {"in": 7, "kept": 7}
     result, metrics = artifact.manifest().result, artifact.manifest().metrics
     assert result["given"] == 6 and result["judges"] == {"ground_truth": 1, "reward_model": 0, "llm": 0, "human": 6}
     assert metrics["synthetic_share"] == pytest.approx(1 / 7) and metrics["reward_gap_median"] == 2
@@ -229,4 +232,4 @@ def test_given_pairs_are_split_into_parts_too(pairs, task, brought):
 
 def test_a_set_may_be_of_given_pairs_alone(pairs, task, brought):
     artifact = pairs([task("t", "wrong", False)], given=[brought(0)])
-    assert artifact.manifest().rows == 1 and "reward_gap_median" not in artifact.manifest().metrics
+    assert artifact.manifest().rows == 1 and artifact.manifest().metrics["reward_gap_median"] == 2

@@ -312,7 +312,7 @@ def test_smollm_writes_prompts_of_every_family(
     """Real words of a real model: about as many as were wanted, each different, with its task, format and parents."""
     model = give("smollm", lambda output: output.write_folder(smollm_folder), kind="checkpoint", licence="Apache-2.0")
     topics = give("topics", lambda output: output.write_shard(0, subjects, TOPIC))
-    wanted = dict.fromkeys(("open_qa", "writing", "closed_qa", "maths", "coding"), 3)
+    wanted: dict[str, int] = dict.fromkeys(("open_qa", "writing", "closed_qa", "maths", "coding"), 3)
     config = PromptsConfig(families=wanted, oversample=2.5, keyword_maths=0.4, seed=1)
     made = run_stage(write_prompts.run, config, generator=model, topics=topics)
     rows = made.rows()
