@@ -4,6 +4,7 @@ Its YAML head is what the Hugging Face hub and `datasets.load_dataset(folder)` r
 stranger may have written is put in code marks on one line.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ SIZES = (
     (1e6, "100K<n<1M"),
     (1e9, "1M<n<1B"),
 )
+MARKUP = re.compile(r"[\\|\[\]()!*_#~]")
 Counts = Mapping[str, Mapping[str, int]]
 
 
@@ -95,8 +97,9 @@ def section(title: str, lines: Sequence[str]) -> str:
 
 
 def plain(value: object) -> str:
-    """One line of Markdown that starts no markup."""
-    return one_line(value).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
+    """One line of Markdown that starts no markup, no link and no image."""
+    text = one_line(value).replace("&", "&amp;").replace("<", "&lt;").replace("`", "'")
+    return MARKUP.sub(r"\\\g<0>", text).replace("://", "&#58;//")  # a bare address would become a link
 
 
 def code(value: object) -> str:
@@ -122,7 +125,7 @@ def type_name(kind: pa.DataType) -> str:
 
 
 def licence_lines(licences: Sequence[str], rows: Mapping[str, int]) -> list[str]:
-    several = [f"**{len(licences)} licences apply:** {', '.join(map(plain, licences))}.", ""]
+    several = [f"**{len(licences)} licences apply:** {', '.join(map(code, licences))}.", ""]
     none = ["The rows name no licence."]
     return [*(several if len(licences) > 1 else []), *(shares(rows) if any(licences) else none)]
 

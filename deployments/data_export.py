@@ -30,8 +30,8 @@ def export_data(artifact: Artifact, folder: Path, kind: str) -> dict[str, Any]:
         raise InputError(f"{artifact.uri} holds no rows: it is of kind {artifact.kind!r}", "give a data set")
     check_free(folder)
     folder = folder.absolute()
+    make_parent(folder)
     with explained(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         document = fill(part, artifact, kind)
@@ -41,6 +41,15 @@ def export_data(artifact: Artifact, folder: Path, kind: str) -> dict[str, Any]:
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return {"artifact": artifact.uri, "folder": str(folder), **document}
+
+
+def make_parent(path: Path) -> None:
+    """The folder that `path` is to lie in. Raises InputError where that is a file."""
+    try:
+        with explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise InputError(f"{path.parent} is a file", "name a place in a folder") from error
 
 
 def check_free(folder: Path) -> None:

@@ -1,19 +1,24 @@
 """What is no artifact and can go: unfinished work, quarantined copies, jobs that have ended, the workspace's cache."""
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from stat import S_ISDIR
 
 from deployments.garbage import Garbage
 from deployments.modified import modified
+from deployments.needed import Needs
 from infra.errors import ArtifactCorrupt
 from infra.manifest import MANIFEST, parse_manifest
 from infra.storage import Storage
 
 CACHE = "cache"
+RESUMED = {"unfinished", "attempt", "job"}
+"""Kinds of garbage that a run which was stopped goes on from."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +31,12 @@ class Folder:
     changed: datetime
 
     def garbage(self, store: Storage, kind: str, reason: str) -> Garbage:
-        return Garbage(store.location(self.key), kind, sum(self.files.values()), reason, tuple(sorted(self.files)))
+        size, keys = sum(self.files.values()), tuple(sorted(self.files))
+        return Garbage(store.location(self.key), kind, size, reason, keys, self.key)
 
 
-def leftovers(store: Storage, workspace: Path, since: datetime) -> list[Garbage]:
-    """Nothing that was written to after `since`."""
+def leftovers(store: Storage, workspace: Path, since: datetime, needs: Needs) -> list[Garbage]:
+    """Nothing that was written to after `since`; of what a run may take up again, nothing after `needs.since`."""
     readers: dict[str, tuple[int, Callable[[Storage, Folder], Garbage | None]]] = {
         "artifacts": (3, unnamed), "attempts": (3, attempt), "quarantine": (4, quarantined), "jobs": (2, ended_job),
     }  # fmt: skip
@@ -38,7 +44,8 @@ def leftovers(store: Storage, workspace: Path, since: datetime) -> list[Garbage]
         item
         for top, (depth, read) in readers.items()
         for folder in folders(store, top, depth)
-        if folder.changed <= since and (item := read(store, folder)) is not None
+        if folder.changed <= since and folder.key not in needs.jobs and (item := read(store, folder)) is not None
+        if item.kind not in RESUMED or folder.changed <= needs.since
     ]
     return [*found, *cached(workspace / CACHE, since)]
 
@@ -94,9 +101,19 @@ def steps_of(store: Storage, folder: Folder) -> str:
 
 
 def cached(cache: Path, since: datetime) -> Iterator[Garbage]:
-    """Local copies, which are fetched again when they are wanted."""
+    """Local copies, which are fetched again when they are wanted. Links are not followed."""
     for path in sorted(cache.iterdir()) if cache.is_dir() else ():
-        stats = [file.stat() for file in (path, *path.rglob("*"))]
-        if datetime.fromtimestamp(max(one.st_mtime for one in stats), UTC) <= since:
-            size = sum(one.st_size for one in stats[1:]) if path.is_dir() else stats[0].st_size
-            yield Garbage(str(path), "cache", size, "a copy, fetched again when it is wanted", folder=path)
+        inside = [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
+        files = inside if path.is_dir() and not path.is_symlink() else []
+        stats = [found for file in (path, *files) if (found := stat_of(file)) is not None]
+        if stats and datetime.fromtimestamp(max(one.st_mtime for one in stats), UTC) <= since:
+            size = sum(one.st_size for one in (stats[1:] if files else stats) if not S_ISDIR(one.st_mode))
+            yield Garbage(str(path), "cache", size, "a copy, fetched again when it is wanted", local=path)
+
+
+def stat_of(path: Path) -> os.stat_result | None:
+    """Of the file or link itself; None for what has vanished."""
+    try:
+        return path.lstat()
+    except FileNotFoundError:
+        return None

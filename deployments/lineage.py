@@ -4,8 +4,9 @@ Of the rows only two columns are read. A graph is two tables, so that one step f
 parents or children is one pass over a column: about a million rows a second.
 """
 
+import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from infra.artifacts import Artifact, list_artifacts
-from infra.errors import ArtifactCorrupt, InputError
+from infra.artifacts import Artifact, addresses
+from infra.errors import ArtifactCorrupt, ArtifactMissing, InputError, StoreError
 from infra.manifest import Manifest
 from infra.parquet import check_schema_version
 from infra.storage import Storage
 
+logger = logging.getLogger(__name__)
 Manifests = Mapping[str, tuple[Artifact, Manifest]]
 LINKS = pa.schema([("child", pa.string()), ("parent", pa.string())])
 PLACES = pa.schema([("id", pa.string()), ("holder", pa.int32())])
@@ -35,6 +37,8 @@ class Graph:
     places: pa.Table
     """PLACES; `holder` counts in `holders`."""
     holders: Sequence[Artifact]
+    unreadable: Sequence[str] = ()
+    """Parts of data sets whose rows are not among them, with the reason."""
 
     def beginning_with(self, text: str) -> list[str]:
         matching = pc.call_function("starts_with", [self.places["id"]], pc.MatchSubstringOptions(text))
@@ -63,10 +67,13 @@ def trace(store: Storage, given: str) -> dict[str, Any]:
     """The lineage of the row or artifact whose id begins with `given`: what it was made from and what was made from it,
     the data sets that these rows are in, the models they taught, and, of a checkpoint, the data sets that taught it.
 
-    Raises InputError where nothing has this id, or several things do.
+    Rows are not looked at where `given` is an artifact's whole fingerprint. `unreadable` lists parts of data sets whose
+    rows are missing from the answer. Raises InputError where nothing has this id, or several things do.
     """
     manifests = read_manifests(store)
-    graphs = {"artifact": artifact_graph(manifests), "row": row_graph(manifests.values())}
+    graphs = {"artifact": artifact_graph(manifests)}
+    if given not in manifests:
+        graphs["row"] = row_graph(manifests.values())
     kind, name = choose(graphs, given, store.uri)
     graph = graphs[kind]
     below, above = reach(name, graph.parents), reach(name, graph.children)
@@ -84,6 +91,7 @@ def trace(store: Storage, given: str) -> dict[str, Any]:
         ],
         "models": [model(*entry) for entry in models_taught(set(fed), manifests)],
         "taught_by": taught_by(name, manifests) if kind == "artifact" else [],
+        "unreadable": list(graph.unreadable),
     }  # fmt: skip
 
 
@@ -93,6 +101,8 @@ def choose(graphs: Mapping[str, Graph], given: str, where: str) -> tuple[str, st
     if len(found) != 1:
         what = f"{len(found)} things have" if found else "no row and no artifact has"
         some = ", ".join(f"{kind} {name}" for kind, name in found[:CANDIDATES])
+        lost = [part for graph in graphs.values() for part in graph.unreadable]
+        where += f" ({len(lost)} parts cannot be read: {lost[0]})" if lost else ""
         raise InputError(
             f"{what} an id that begins with {given!r} in {where}",
             f"give more of it: {some}" if found else "see `ratchet data show`",
@@ -101,7 +111,16 @@ def choose(graphs: Mapping[str, Graph], given: str, where: str) -> tuple[str, st
 
 
 def read_manifests(store: Storage) -> Manifests:
-    return {artifact.fingerprint: (artifact, artifact.manifest()) for artifact in list_artifacts(store)}
+    """Of every artifact whose manifest can be read; the others are logged as warnings."""
+    found = {}
+    for stage, name in addresses(store):
+        artifact = Artifact(stage=stage, kind="unknown", fingerprint=name, store=store.uri)
+        try:
+            manifest = artifact.manifest()
+            found[name] = (artifact.model_copy(update={"kind": manifest.kind}), manifest)
+        except (ArtifactCorrupt, ArtifactMissing, InputError) as error:
+            logger.warning("%s", error)
+    return found
 
 
 def artifact_graph(manifests: Manifests) -> Graph:
@@ -124,9 +143,14 @@ def inputs_of(manifest: Manifest) -> list[str]:
 def row_graph(given: Iterable[tuple[Artifact, Manifest]]) -> Graph:
     """Every row of every artifact. Rows that have no parents of their own, such as a pair's log-probabilities, carry
     the id of the row that they belong to: they are another place of it."""
-    links, places, holders = [LINKS.empty_table()], [PLACES.empty_table()], []
+    links, places, holders, unreadable = [LINKS.empty_table()], [PLACES.empty_table()], [], []
     for artifact, manifest in given:
-        for table in id_columns(artifact, manifest):
+        for part in (file.path for file in manifest.files if file.path.startswith("part-")):
+            try:
+                table = id_columns(artifact, part)
+            except (StoreError, InputError) as error:
+                unreadable.append(f"{artifact.stage}/{artifact.fingerprint}/{part}: {error.message}")
+                continue
             ids = table["id"].combine_chunks()
             places.append(pa.table([ids, pa.repeat(pa.scalar(len(holders), pa.int32()), len(ids))], schema=PLACES))
             if "parents" in table.column_names:
@@ -134,25 +158,19 @@ def row_graph(given: Iterable[tuple[Artifact, Manifest]]) -> Graph:
                 children = ids.take(lists.value_parent_indices())
                 links.append(pa.table([children, lists.flatten()], schema=LINKS))
         holders.append(artifact)
-    return Graph(pa.concat_tables(links), pa.concat_tables(places), holders)
+    return Graph(pa.concat_tables(links), pa.concat_tables(places), holders, unreadable)
 
 
-def id_columns(artifact: Artifact, manifest: Manifest) -> Iterator[pa.Table]:
-    """The columns `id` and `parents` of each part, pages checked; the rest is not even fetched."""
-    store = artifact.storage()
-    for part in (file.path for file in manifest.files if file.path.startswith("part-")):
-        filesystem, path = store.arrow(f"{artifact.key}/{part}")
-        try:
-            file = pq.ParquetFile(path, filesystem=filesystem, page_checksum_verification=True)
-            check_schema_version(file.schema_arrow)
-            wanted = [name for name in ("id", "parents") if name in file.schema_arrow.names]
-            if "id" in wanted:
-                yield file.read(columns=wanted)
-        except (OSError, pa.ArrowException) as error:
-            reason = str(error).partition("\n")[0]
-            raise ArtifactCorrupt(
-                f"{artifact.uri}/{part} cannot be read: {reason}", "`ratchet data verify` lists all such files"
-            ) from error
+def id_columns(artifact: Artifact, part: str) -> pa.Table:
+    """The columns `id` and `parents`, pages checked; the rest is not even fetched. No rows where there are no ids."""
+    filesystem, path = artifact.storage().arrow(f"{artifact.key}/{part}")
+    try:
+        file = pq.ParquetFile(path, filesystem=filesystem, page_checksum_verification=True)
+        check_schema_version(file.schema_arrow)
+        wanted = [name for name in ("id", "parents") if name in file.schema_arrow.names]
+        return file.read(columns=wanted) if "id" in wanted else PLACES.empty_table()
+    except (OSError, pa.ArrowException) as error:
+        raise ArtifactCorrupt(str(error).partition("\n")[0], "`ratchet data verify` lists all such files") from error
 
 
 def reach(start: str, step: Callable[[pa.Array], list[str]]) -> dict[str, int]:

@@ -6,6 +6,7 @@ from deployments.presets_cluster import h100_node, nemotron_4_340b
 from deployments.scale import scaled
 from infra.offline_model import offline_model_path
 from tasks.configs.attributes import AttributesConfig
+from tasks.configs.base import Resources
 from tasks.configs.code_instruct import CodeInstructConfig
 from tasks.configs.dialogues import DialoguesConfig
 from tasks.configs.evaluate import EvaluateConfig
@@ -116,10 +117,11 @@ def tiny(scale: float = 1.0) -> Plan:
 
 def smollm(scale: float = 1.0) -> Plan:
     """SmolLM2-135M-Instruct as generator and base: self-improvement on a laptop, in some twenty minutes."""
-    sft = SFTConfig(learning_rate=5e-5, epochs=2, global_batch_size=8, max_tokens=512)
+    small = Resources(microbatch_tokens=1024)  # for machines with 8 GB
+    sft = SFTConfig(learning_rate=5e-5, epochs=2, global_batch_size=8, max_tokens=512, resources=small)
     dpo = PreferenceTuningConfig(
         objective="dpo", beta=0.1, sft_weight=1e-2, learning_rate=1e-5, steps=scaled(6, scale), global_batch_size=8,
-        max_tokens=512,
+        max_tokens=512, resources=small,
     )  # fmt: skip
     rpo = dpo.model_copy(update={"objective": "rpo", "eta": "auto", "steps": scaled(5, scale), "global_batch_size": 4})
     model = str(offline_model_path())

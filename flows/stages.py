@@ -127,7 +127,10 @@ def judge_and_mix(plan: Plan, given: Foundations, generator: Artifact, data: dic
     with ray_job("judging") as stage:
         models = {"reward_model": given.reward_model, "generator": generator}
         judged = stage("judging", plan.judging, responses=data["responses"], **models)
-        preferred = {"given": given.sources.preferences} if given.sources.preferences else {}
+        preferred = {}
+        if given.sources.preferences:
+            rows, items = given.sources.preferences, given.items
+            preferred["given"] = stage("clean preferences", plan.deduplicate, rows=rows, evaluation_set=items)
         dpo = stage("dpo pairs", plan.dpo_pairs, judged=judged, **preferred)
         rpo = stage("rpo pairs", plan.rpo_pairs, judged=judged, **preferred)
         clean = stage("clean dialogues", plan.deduplicate, rows=data["dialogues"], evaluation_set=given.items)

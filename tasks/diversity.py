@@ -11,6 +11,7 @@ and two sets compare where both are larger, or of much the same size.
 
 from collections.abc import Iterable
 from heapq import heappush, heappushpop
+from itertools import count
 
 import numpy as np
 
@@ -37,11 +38,12 @@ class Diversity:
 
     def __init__(self) -> None:
         self._cells: set[tuple[str, str]] = set()
-        self._sample: list[tuple[int, str, Row]] = []
+        self._numbers = count()
+        self._sample: list[tuple[int, int, Row]] = []
 
     def add(self, row: Row) -> None:
         self._cells.add((row.get("family") or "", row.get("topic") or ""))
-        entry = (-row_seed("diversity", row["id"]), row["id"], row)
+        entry = (-row_seed("diversity", row["id"]), next(self._numbers), row)
         if len(self._sample) < SAMPLE:
             heappush(self._sample, entry)
         elif entry[0] > self._sample[0][0]:
@@ -50,7 +52,7 @@ class Diversity:
     def metrics(self) -> dict[str, float]:
         if not self._sample:
             return {}
-        batch = read_batch([row for _, _, row in sorted(self._sample, key=lambda entry: entry[:2])])
+        batch = read_batch([row for _, _, row in sorted(self._sample)])
         lengths = np.percentile(np.bincount(batch.row_W, minlength=batch.rows), [10, 50, 90]).tolist()
         values = {
             **distinct(batch),

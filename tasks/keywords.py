@@ -24,7 +24,7 @@ from tasks.mined_keywords import mine, seed_files
 from tasks.picked_keywords import DATA, FIELDS, LICENCE, Field, picked_keywords
 from tasks.prompts.calls import answer, compose
 from tasks.prompts.lists import parse_list
-from tasks.prompts.quality import names, stems
+from tasks.prompts.quality import is_about, names, stems
 from tasks.prompts.sentences import words
 from tasks.rows import KEYWORD, make_row, row_seed
 
@@ -36,7 +36,9 @@ def run(
     config: KeywordsConfig, output: Output, generator: Artifact, topics: Artifact, python_files: Artifact | None = None
 ) -> Outcome:
     """`python_files` has a Python file in each row's text. Raises EmptyDataset when a field has no keyword left."""
-    asker = Asker(config, output, generator) if config.topics or config.entities else None
+    asker = None
+    if config.topics or config.entities:
+        asker = Asker(config, Writer(open_engine(generator, config.resources), output), generator, output.fingerprint)
     written = [*asker.under_topics(topics.rows()), *asker.among_entities()] if asker else []
     unused = asker.rejected if asker else []
     mined, skipped = mined_rows(config, python_files) if config.mined else ([], 0)
@@ -60,9 +62,9 @@ def run(
 class Asker:
     """What the generator says."""
 
-    def __init__(self, config: KeywordsConfig, output: Output, generator: Artifact) -> None:
-        self.config, self.fingerprint = config, output.fingerprint
-        self.writer = Writer(open_engine(generator, config.resources), output)
+    def __init__(self, config: KeywordsConfig, writer: Writer, generator: Artifact, fingerprint: str) -> None:
+        """`fingerprint` is the stage's: it seeds which topics and names are drawn."""
+        self.config, self.writer, self.fingerprint = config, writer, fingerprint
         self.generator, self.licence = generator.fingerprint, licence_of(generator)
         self.rejected: list[Row] = []
 
@@ -83,7 +85,9 @@ class Asker:
                 self.rejected.append(dropped_row("not_a_list", said.text, topic=topic["topic"]))
             known = {"source": "keywords/topics", "synthetic": True, "generator": self.generator,
                      "licence": self.licence}  # fmt: skip
-            rows += [keyword_row(item, field, "topics", known, [topic["id"]]) for item in items]
+            named = [item for item in items if is_about(item, topic["topic"])]
+            self.rejected += [dropped_row("names_the_topic", item, topic=topic["topic"]) for item in named]
+            rows += [keyword_row(item, field, "topics", known, [topic["id"]]) for item in items if item not in named]
         return rows
 
     def among_entities(self) -> list[Row]:

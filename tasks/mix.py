@@ -101,6 +101,8 @@ def flaw(response: Row) -> str:
     """Why an answer is not learnt from, "" for a good one."""
     if response["side"] == "preference":
         return "preference_side"
+    if response["unsafe"]:
+        return "unsafe"  # where prompts are not split the preference side alone keeps them, too
     if response["passed"] is False:
         return "failed"
     if response["finish_reason"] != "stop" or not response["response"].strip():

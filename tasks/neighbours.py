@@ -12,13 +12,12 @@ M = memberships, S = shingles.
 import os
 from array import array
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.shingles import Hashes, jaccard
+from tasks.shingles import Hashes
 from tasks.similarity_index import RowNumbers, SimilarityIndex
 
 Keys = NDArray[np.int64]
@@ -27,7 +26,10 @@ Keys = NDArray[np.int64]
 CROWD = 32
 """Rows that a band's bucket may hold."""
 RARITY_BITS = 22
-REMEMBERED_ROWS = 16_384
+REMEMBERED_BYTES = 256 << 20
+"""Of shingles that were read and may be asked for again."""
+ARRAY_BYTES = 256
+"""What a remembered row takes besides its shingles."""
 BUCKET = (1 << 32) - 1
 
 
@@ -42,7 +44,8 @@ class Neighbours:
         self.starts = array("q", (np.cumsum(sizes) - sizes).tobytes())
         self.ends = self.starts[:]
         self.members = array("i", bytes(4 * len(self.keeps_M)))
-        self.shingles = lru_cache(REMEMBERED_ROWS)(self._read)
+        self.remembered: dict[int, Hashes] = {}
+        self.remembered_bytes = 0
 
     def __iter__(self) -> Iterator[tuple[int, list[int], list[int]]]:
         """Each row with the buckets to look in and those to be kept in."""
@@ -69,12 +72,31 @@ class Neighbours:
     def similar(self, one: int, other: int) -> bool:
         return jaccard(self.shingles(one), self.shingles(other)) >= self.similarity
 
+    def shingles(self, row: int) -> Hashes:
+        """A row's different shingles in rising order. Those asked for longest ago are forgotten first."""
+        found = self.remembered.pop(row, None)
+        if found is None:
+            found = self._read(row)
+            self.remembered_bytes += found.nbytes + ARRAY_BYTES
+        self.remembered[row] = found
+        while self.remembered_bytes > REMEMBERED_BYTES:
+            oldest = next(iter(self.remembered))
+            self.remembered_bytes -= self.remembered.pop(oldest).nbytes + ARRAY_BYTES
+        return found
+
     def close(self) -> None:
         os.close(self.file)
 
-    def _read(self, row: int) -> set[int]:
+    def _read(self, row: int) -> Hashes:
         start, end = self.bounds[row : row + 2].tolist()
-        return {*array("Q", os.pread(self.file, 8 * (end - start), 8 * start))}
+        return np.unique(np.frombuffer(os.pread(self.file, 8 * (end - start), 8 * start), np.uint64))
+
+
+def jaccard(one: Hashes, other: Hashes) -> float:
+    """As of sets; of different shingles in rising order."""
+    few, many = (one, other) if len(one) <= len(other) else (other, one)
+    shared = int(np.count_nonzero(many.take(many.searchsorted(few), mode="clip") == few)) if len(few) else 0
+    return shared / max(1, len(one) + len(other) - shared)
 
 
 def meetings(index: SimilarityIndex, rows: RowNumbers) -> tuple[Keys, Keys, int]:

@@ -41,9 +41,11 @@ LOOSEN = {
 def run(config: SourceConfig, output: Output) -> Outcome:
     """Rows of the use's schema, with dropped.parquet and, for bad rows, quarantine.jsonl beside them.
 
-    Raises InputError for a bad row or a file cut off where bad_rows is "fail", for too many bad rows, and for a file
+    Raises InputError for a source that changed since the plan was made or while it was read, for a bad row or a file cut off where bad_rows is "fail", for too many bad rows, and for a file
     that cannot be read; EmptyDataset where the filters leave no row.
     """
+    planned = config.digest or config.current_digest()
+    check_digest(config, planned)
     source, ledger = Source(config), Ledger(output)
     sieve = Sieve(source, (row["id"] for shard in range(ledger.next_shard) for row in output.read_shard(shard)))
     for number, shard in enumerate(batches(source.items(), config.shard_rows)):
@@ -54,9 +56,20 @@ def run(config: SourceConfig, output: Output) -> Outcome:
             output.progress(ledger.book.counts["kept"], config.max_rows, "rows")
         if ledger.book.counts["kept"] >= config.max_rows:
             break
+    check_digest(config, planned)
     refuse(source, ledger.book)
     tell(source, output, ledger.book)
     return outcome(source, ledger.book)
+
+
+def check_digest(config: SourceConfig, planned: str) -> None:
+    """Raises InputError where the source is another than the artifact's fingerprint says."""
+    found = config.current_digest()
+    if found != planned:
+        raise InputError(
+            f"{config.path}: its digest is {found}, expected {planned}",
+            "it changed since the plan was made; run again to plan with what is there now",
+        )
 
 
 def check_source(config: SourceConfig) -> int:

@@ -231,6 +231,7 @@ def _row(prompt: Row, author: Author, values: dict[str, Any], parents: Sequence[
         "prompt": prompt["messages"],
         "verifier": prompt["verifier"],
         "side": prompt["side"],
+        "unsafe": prompt["unsafe"],
         "passed": verify(prompt["verifier"], values["response"]),
         "source": "responses",
         "synthetic": True,

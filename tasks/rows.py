@@ -11,7 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.0"
+WIDER = "1.1"
+"""Of schemas that were given columns since; a reader of 1.x takes both."""
 
 MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
 MESSAGES = pa.list_(MESSAGE)
@@ -33,27 +35,27 @@ PROVENANCE = [
 _SCORES = [(name, pa.float32()) for name in ATTRIBUTES]
 
 
-def _schema(*fields: tuple[str, pa.DataType]) -> pa.Schema:
-    return pa.schema([("id", pa.string()), *fields, *PROVENANCE], metadata={"ratchet.schema": SCHEMA_VERSION})
+def _schema(*fields: tuple[str, pa.DataType], version: str = SCHEMA_VERSION) -> pa.Schema:
+    return pa.schema([("id", pa.string()), *fields, *PROVENANCE], metadata={"ratchet.schema": version})
 
 
 TOPIC = _schema(("topic", pa.string()), ("macro_topic", pa.string()))
 PROMPT = _schema(
     ("family", pa.string()), ("topic", pa.string()), ("task", pa.string()), ("answer_format", pa.string()),
     ("messages", MESSAGES), ("verifier", VERIFIER), ("side", pa.string()), ("unsafe", pa.bool_()),
-    ("details", pa.string()),
+    ("details", pa.string()), version=WIDER,
 )  # fmt: skip
 """`side`: "sft" or "preference" where prompts were split, "" for both. `details`: the family's own, canonical JSON."""
 DIALOGUE = _schema(
     ("prompt_id", pa.string()), ("family", pa.string()), ("messages", MESSAGES), ("teaches", pa.string()), *_SCORES,
-    ("reward", pa.float32()),
+    ("reward", pa.float32()), version=WIDER,
 )  # fmt: skip
 """`teaches`: assistant turns that training learns, "all" (also null) or "last"."""
 RESPONSE = _schema(
     ("prompt_id", pa.string()), ("family", pa.string()), ("topic", pa.string()), ("prompt", MESSAGES),
-    ("verifier", VERIFIER), ("side", pa.string()), ("response", pa.string()), ("responder", pa.string()),
-    ("sample", pa.int32()),
-    ("aid", pa.string()), ("finish_reason", pa.string()), ("passed", pa.bool_()), *_SCORES, ("reward", pa.float32()),
+    ("verifier", VERIFIER), ("side", pa.string()), ("unsafe", pa.bool_()), ("response", pa.string()),
+    ("responder", pa.string()), ("sample", pa.int32()), ("aid", pa.string()), ("finish_reason", pa.string()),
+    ("passed", pa.bool_()), *_SCORES, ("reward", pa.float32()), version=WIDER,
 )  # fmt: skip
 """`passed`: ground truth's verdict, null for none. `aid`: how a passing answer was produced, "" for plain."""
 PREFERENCE = _schema(

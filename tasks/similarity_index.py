@@ -17,7 +17,7 @@ from tasks.shingles import DIGEST_BYTES, Batch, Hashes, mixed
 
 RowNumbers = NDArray[np.int64]
 SHINGLES = "shingles"
-READ_ROWS = 16_384
+READ_SHINGLES = 1 << 21
 
 
 def bands_for(similarity: float, permutations: int) -> tuple[int, int]:
@@ -89,12 +89,14 @@ class SimilarityIndex:
 
     def shingles(self) -> Iterator[tuple[Hashes, RowNumbers]]:
         """Of some rows at a time the shingles, and the row of each."""
-        bounds = self.bounds()
+        bounds, start = self.bounds(), 0
         with (self.folder / SHINGLES).open("rb") as file:
-            for start in range(0, len(bounds) - 1, READ_ROWS):
-                sizes = np.diff(bounds[start : start + READ_ROWS + 1])
-                rows = np.repeat(np.arange(start, start + len(sizes)), sizes)
+            while start < len(bounds) - 1:
+                fitting = int(np.searchsorted(bounds, bounds[start] + READ_SHINGLES, side="right")) - 1
+                end = max(start + 1, fitting)
+                rows = np.repeat(np.arange(start, end), np.diff(bounds[start : end + 1]))
                 yield np.fromfile(file, np.uint64, len(rows)), rows
+                start = end
 
     def _append(self, name: str, values: Hashes) -> None:
         with (self.folder / name).open("ab") as file:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,11 @@ from infra.artifacts import Artifact
 from infra.errors import InputError
 from infra.output import Output
 from infra.parquet import open_parquet
+from tasks.shingles import texts_of
 
 Source = Artifact | tuple[Artifact, ...]
 BATCH_ROWS = 4096
+BATCH_CHARACTERS = 16_000_000
 BUCKET_ROWS = 16_384
 MOST_BUCKETS = 256
 
@@ -30,8 +31,16 @@ def stream(source: Source | None) -> Iterator[dict[str, Any]]:
 
 
 def batches(source: Source) -> Iterator[list[dict[str, Any]]]:
-    ahead = stream(source)
-    while batch := [*islice(ahead, BATCH_ROWS)]:
+    """Some rows at a time: as many as `BATCH_ROWS`, or fewer long ones that reach `BATCH_CHARACTERS` together."""
+    batch: list[dict[str, Any]] = []
+    characters = 0
+    for row in stream(source):
+        batch.append(row)
+        characters += sum(map(len, texts_of(row)))
+        if len(batch) == BATCH_ROWS or characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
         yield batch
 
 

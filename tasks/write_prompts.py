@@ -4,6 +4,8 @@ import importlib
 import pkgutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from heapq import nsmallest
+from itertools import chain, islice
 from math import ceil
 from random import Random
 from typing import Any
@@ -14,7 +16,7 @@ from infra.output import Outcome, Output
 from tasks import prompts
 from tasks.configs.prompts import PromptsConfig
 from tasks.coverage import coverage_of
-from tasks.diversity import measure_diversity
+from tasks.diversity import Diversity
 from tasks.dropped import write_dropped
 from tasks.evaluation_items import evaluation_topics
 from tasks.generation import Writer, licence_of, open_engine, write_shards
@@ -28,6 +30,9 @@ for _module in pkgutil.iter_modules(prompts.__path__):
 
 KEPT = "revision_"
 """Reasons that start so cost a revision, not the prompt."""
+MATERIAL = 20
+"""Rows of documents, openers and keywords to draw from, for each prompt wanted."""
+FACTS = ("family", "task", "topic", "answer_format", "licence")
 Slot = tuple[int, str]
 """A wanted prompt: its number and its family."""
 Material = Artifact | tuple[Artifact, ...]
@@ -39,14 +44,15 @@ def run(config: PromptsConfig, output: Output, generator: Artifact, topics: Arti
     Raises EmptyDataset, with the counts by reason, when a family ends without a prompt.
     """
     writer = Writer(open_engine(generator, config.resources), output)
-    given = {name: rows_of(found) for name, found in material.items()}
+    most = MATERIAL * sum(config.families.values())
+    given = {name: drawn(found, most, output.fingerprint) for name, found in material.items()}
     maker = ShardMaker(config, output, writer, generator, topics.rows(), given)
     slots = spread(config.families)
     write_shards(output, writer, slots, config.shard_rows, PROMPT, maker.rows)
     write_dropped(output, maker.tallies.dropped())
     rejected = maker.tallies.total()
-    rows = [row for shard in range(ceil(len(slots) / config.shard_rows)) for row in output.read_shard(shard)]
-    kept = Counter(row["family"] for row in rows)
+    facts, diversity = look_over(output, ceil(len(slots) / config.shard_rows))
+    kept = Counter(row["family"] for row in facts)
     refuse_empty(config, kept, rejected)
     dropped: Counter[str] = Counter()
     for (_, reason), count in rejected_by(rejected).items():
@@ -55,15 +61,31 @@ def run(config: PromptsConfig, output: Output, generator: Artifact, topics: Arti
     return Outcome(
         rows=kept.total(),
         counts={"in": kept.total() + dropped.total(), "kept": kept.total(), **dropped},
-        metrics={f"kept_{family}": float(kept[family]) for family in config.families}
-        | measure_diversity(rows)
-        | writer.metrics(),
-        result={"licences": sorted({row["licence"] for row in rows}), "coverage": coverage_of(rows, config.families)},
+        metrics={f"kept_{family}": float(kept[family]) for family in config.families} | diversity | writer.metrics(),
+        result={
+            "licences": sorted({row["licence"] for row in facts}),
+            "coverage": coverage_of(facts, config.families, config.answer_formats),
+        },
     )
 
 
-def rows_of(source: Material) -> list[dict[str, Any]]:
-    return [row for artifact in (source if isinstance(source, tuple) else (source,)) for row in artifact.iter_rows()]
+def drawn(source: Material, most: int, seed: str) -> list[dict[str, Any]]:
+    """The rows in order; of more than `most` that many, drawn by their ids."""
+    rows = (row for artifact in (source if isinstance(source, tuple) else (source,)) for row in artifact.iter_rows())
+    first = [*islice(rows, most)]
+    if (beyond := next(rows, None)) is None:
+        return first
+    return nsmallest(most, chain(first, [beyond], rows), key=lambda row: (row_seed(seed, row["id"]), row["id"]))
+
+
+def look_over(output: Output, shards: int) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """What coverage counts of every row, and how different the rows are; their texts are not held together."""
+    diversity, facts = Diversity(), []
+    for shard in range(shards):
+        for row in output.read_shard(shard):
+            diversity.add(row)
+            facts.append({name: row[name] for name in FACTS})
+    return facts, diversity.metrics()
 
 
 def spread(families: Mapping[str, int]) -> list[Slot]:

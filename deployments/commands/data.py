@@ -18,7 +18,7 @@ from deployments.commands.options import (
     read_settings,
     workspace_option,
 )
-from deployments.data_export import finite
+from deployments.data_export import finite, make_parent
 from deployments.data_page.page import MOST_ROWS, data_page
 from deployments.readable import harmless, print_manifest, print_row, print_table
 from infra.artifacts import Artifact, addresses, list_artifacts
@@ -129,8 +129,8 @@ def write_page(artifact: Artifact, file: Path, offset: int, rows: int) -> dict[s
     """The page, put there whole; returns what --json prints."""
     page, file = data_page(artifact, offset, rows), file.absolute()
     total = artifact.manifest().rows or 0
+    make_parent(file)
     with explained(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_name(f".{file.name}.part")
         part.write_text(page, encoding="utf-8")
         part.replace(file)

@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from deployments.artifact_names import find_artifact
 from deployments.commands.options import (
     STDERR,
     debug_option,
@@ -43,15 +44,22 @@ REGISTERED = "models:/"
 def trace_command(name: str, with_rows: bool, workspace: Path | None, as_json: bool) -> None:
     """Follow a row, an artifact or a model both ways: what it was made from, what became of it, what it taught.
 
-    ID is a row's id, an artifact's fingerprint (the first letters are enough), models:/NAME/VERSION or
-    models:/NAME@ALIAS. Of a model it lists the data sets that taught it.
+    ID is a row's id, an artifact's fingerprint (of both the first letters are enough), stage/fingerprint, a uri,
+    models:/NAME/VERSION or models:/NAME@ALIAS. Of a model it lists the data sets that taught it.
 
     Example: ratchet data trace 5d41402abc4b2a76
     """
     settings = read_settings(workspace)
     store = Storage.open(settings.store)
-    found = trace(store, fingerprint_of(name, settings) if name.startswith(REGISTERED) else name)
-    registered, unknown = registry(settings)
+    if name.startswith(REGISTERED):
+        name, registered = registered_model(name, settings)
+        unknown = ""
+    else:
+        registered, unknown = registry(settings)
+    if "/" in name:
+        artifact = find_artifact(name, settings.store)
+        store, name = artifact.storage(), artifact.fingerprint
+    found = trace(store, name)
     recorded = roles_in_records(store)
     for entry in (found, *found["models"]):
         add_roles(entry, recorded, registered)
@@ -60,16 +68,21 @@ def trace_command(name: str, with_rows: bool, workspace: Path | None, as_json: b
         print_json(found)
         return
     show(output_console(), found)
+    for part in found["unreadable"]:
+        STDERR.print(f"cannot be read, and is missing here: {harmless(part)}", style="red", markup=False)
     if unknown:
         STDERR.print(f"registered versions are not known: {unknown}", style="dim", markup=False)
 
 
-def fingerprint_of(reference: str, settings: Settings) -> str:
-    """Of the checkpoint that a registered version points at."""
+def registered_model(reference: str, settings: Settings) -> tuple[str, Roles]:
+    """Fingerprint of the checkpoint that a registered version points at, and all registered versions."""
     with registry_server(settings, lambda text: STDERR.print(text, style="dim", markup=False)) as uri:
         if uri is None:
             raise InputError(f"{reference}: this workspace has no registry", "give a row's id or a fingerprint")
-        return resolve_reference(uri, reference).get("fingerprint", reference)
+        tags = resolve_reference(uri, reference)
+        if "fingerprint" not in tags:
+            raise InputError(f"{reference} names no artifact", "Ratchet did not register it: give a fingerprint")
+        return tags["fingerprint"], roles_in_registry(uri)
 
 
 def registry(settings: Settings) -> tuple[Roles | None, str]:
@@ -115,6 +128,8 @@ def show(console: Console, found: Mapping[str, Any]) -> None:
         for entry in found[title][:SHOWN]:
             places = ", ".join(entry["artifacts"]) or "not in this store"
             console.print(Text(f"{'  ' * entry['depth']}{harmless(entry['id'])}  {places}"))
+        if any(not entry["artifacts"] for entry in found[title]):
+            console.print(Text("  (not in this store: rows that ship with the project have no artifact)", style="dim"))
         if len(found[title]) > SHOWN:
             console.print(Text(f"  … and {len(found[title]) - SHOWN} more (--json lists all)"))
     for title, entries in (("in data sets", found["datasets"]), ("taught by", found["taught_by"])):

@@ -30,8 +30,16 @@ function step(by) {
   pick(shown[next]);
 }
 
+function addressed() {
+  try {
+    return decodeURIComponent(location.hash.slice(1));
+  } catch {
+    return ""; // an address that was cut short
+  }
+}
+
 function followAddress() {
-  const row = table.places.get(decodeURIComponent(location.hash.slice(1)));
+  const row = table.places.get(addressed());
   if (row === undefined) return;
   pick(row);
   if (shown.includes(row)) {
@@ -203,4 +211,8 @@ async function start() {
   document.body.classList.add("ready");
 }
 
-start();
+start().catch((error) => {
+  at("title").textContent = "This page cannot be shown";
+  at("subtitle").textContent = `${error.message ?? error}: make it again with \`ratchet data show --html\``;
+  throw error;
+});

@@ -92,8 +92,8 @@ def short(value: Any) -> Any:
 def lengths(row: Mapping[str, Any]) -> dict[str, Any]:
     """In words: of a pair both last turns, of a response the answer, else all that the row says."""
     if "rejected" in row:
-        gap = row["chosen_reward"] - row["rejected_reward"] if row["chosen_reward"] is not None else None
-        margin = {} if gap is None else {"reward_gap": finite(gap)}
+        rewards = row["chosen_reward"], row["rejected_reward"]
+        margin = {} if None in rewards else {"reward_gap": finite(rewards[0] - rewards[1])}
         last = {f"{side}_words": words((row[side] or [])[-1:]) for side in ("chosen", "rejected")}
         return last | margin
     told = next((row[name] for name in TOLD if row.get(name)), "")

@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_serializer, model_validator
 
 from tasks.configs.base import StageConfig
 from tasks.sources.places import content_digest
@@ -28,9 +28,19 @@ def source_readers() -> list[str]:
 @cache
 def made_for(reader: str) -> str:
     """The use that a reader is registered with, told from its text too."""
-    registered = re.compile(rf'^@register\(\s*"{re.escape(reader)}"[^)]*\buse="(\w+)"', re.MULTILINE)
-    found = [registered.search(path.read_text(encoding="utf-8")) for path in _READERS.glob("*.py")]
-    return next(match.group(1) for match in found if match)
+    return _registered(reader, "use")
+
+
+@cache
+def folder_beside(reader: str) -> str:
+    """The neighbouring folder that a reader is registered with, "" for none, told likewise."""
+    return _registered(reader, "beside")
+
+
+def _registered(reader: str, setting: str) -> str:
+    told = re.compile(rf'^@register\(\s*"{re.escape(reader)}"[^)]*\b{setting}="(\w+)"', re.MULTILINE)
+    found = [told.search(path.read_text(encoding="utf-8")) for path in _READERS.glob("*.py")]
+    return next((match.group(1) for match in found if match), "")
 
 
 class SourceConfig(StageConfig):
@@ -42,8 +52,11 @@ class SourceConfig(StageConfig):
     reader: str = Field(min_length=1)
     """The data set's name, as a module under tasks/sources/ registers it (docs/data.md lists them)."""
     path: str = Field(min_length=1)
-    """File or folder on the machine that runs the stage, or s3://BUCKET/KEY. Its content's hash identifies it, never
-    its place. Of a folder, files of a test split are left out."""
+    """File or folder on the machine that runs the stage, or s3://BUCKET/KEY. Names and contents identify it,
+    with the name of the folder, never the place. Of a folder, files of a test split are left out."""
+    digest: str = Field(default="", pattern=r"^([0-9a-f]{32})?$")
+    """`content_digest` of the source as it was planned; "" is filled in when the settings go to the job, which compares
+    it with what it reads."""
     use: Use | Literal[""] = ""
     """What the rows are for; "" takes what the reader is made for."""
     family: str = ""
@@ -76,11 +89,20 @@ class SourceConfig(StageConfig):
             raise ValueError(f"min_chars is {self.min_chars} and max_chars {self.max_chars}: no text has such a length")
         return self
 
+    @field_serializer("digest", when_used="json")
+    def _digest(self, digest: str) -> str:
+        return digest or self.current_digest()
+
     @property
     def purpose(self) -> str:
         """What `use` comes to."""
         return self.use or made_for(self.reader)
 
+    def current_digest(self) -> str:
+        """Of what is there now. Raises InputError when it cannot be read."""
+        return content_digest(self.path, folder_beside(self.reader))
+
     def recipe(self) -> dict[str, Any]:
-        """The content's digest in place of the path. Raises InputError when it cannot be read."""
-        return super().recipe() | {"path": content_digest(self.path)}
+        """The content's digest, never the path. Raises InputError when it cannot be read."""
+        values = self.model_dump(mode="json", exclude={"resources", "path", "digest"})
+        return values | {"digest": self.digest or self.current_digest()}

@@ -18,7 +18,9 @@ from tasks.prompts.sentences import sentences
 
 TEMPLATE = template("document_qa")
 SPANS: dict[str, dict[str, Any]] = TEMPLATE["spans"]
-ASKING = stems(TEMPLATE["asking"])
+ASKING, ALLOWED = stems(TEMPLATE["asking"]), stems(TEMPLATE["allowed"])
+BEGINNING = 5
+"""Letters by which two forms of a word are known as one."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def write(job: Job) -> Conversation:
     ]
     questions: dict[str, Fact] = {}
     for fact, begin, answer in zip(facts, begins, answers, strict=True):
-        if fault := "duplicate" if answer.text in questions else _fault(answer.text, begin, fact, job):
+        if fault := "duplicate" if answer.text in questions else _fault(answer.text, begin, fact):
             job.reject(fault, answer.text, f"{fact.span} | {fact.sentence}")
         else:
             questions[answer.text] = fact
@@ -103,17 +105,27 @@ def _drawn(job: Job, facts: Sequence[Fact]) -> list[Fact]:
     return [*islice(cycle(turns), job.drafts(1) * TEMPLATE["tries"])]
 
 
-def _fault(question: str, begin: str, fact: Fact, job: Job) -> str:
+def _fault(question: str, begin: str, fact: Fact) -> str:
     if verify(verifier("contains", {"any": fact.answers}), question):
         return "tells_the_answer"
     own = stems(question) - stems(begin) - ASKING
-    if not own & stems(fact.sentence):
+    if len(_known(own, fact.sentence)) < TEMPLATE["least_known"] * max(1, len(own)):
         return "off_topic"
-    if len(own & stems(fact.sentence)) < TEMPLATE["least_known"] * len(own):
+    if own - _known(own, fact.document.text) - ALLOWED:
         return "made_up"
     if copies(question.removeprefix(begin), TEMPLATE["ask"]):
         return "copies_an_example"
-    return "evaluation_topic" if names(question, job.reserved) else flaw(question)
+    return flaw(question)
+
+
+def _known(asked_for: set[str], text: str) -> set[str]:
+    """Words that the text has, in this form or another."""
+    told = stems(text)
+    beginnings = {word[:BEGINNING] for word in told}
+    return {
+        word for word in asked_for
+        if word[:BEGINNING] in beginnings or told & set(TEMPLATE["irregular"].get(word, "").split())
+    }  # fmt: skip
 
 
 def _draft(job: Job, question: str, fact: Fact, documents: Sequence[Document]) -> Draft:

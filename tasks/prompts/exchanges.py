@@ -1,5 +1,6 @@
 """First exchanges of prompts with several turns: the generator answers the user's first turn as it answers anybody."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from models.engine import SamplingParams
@@ -9,6 +10,7 @@ from tasks.prompts.calls import Answer
 from tasks.prompts.family import Job
 from tasks.prompts.sentences import words
 
+_ROLE = re.compile(r"^(?:user|human|assistant|smol\w*|ai|bot|s|a|q)\s*:", re.IGNORECASE | re.MULTILINE)
 MIN_WORDS = 8
 """Of an answer that a user can go on from."""
 
@@ -32,4 +34,6 @@ def reply_fault(text: str) -> str:
     """Why nobody can go on from an answer, "" where one can."""
     if len(words(text)) < MIN_WORDS:
         return "too_short"
+    if _ROLE.search(text):
+        return "plays_roles"
     return "runs_in_circles" if runs_in_circles(text) else ""

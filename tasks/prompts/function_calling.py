@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 from tasks.judges.ground_truth import verifier
+from tasks.judges.verifiers.function_call import MARKER
 from tasks.prompts import open_qa
 from tasks.prompts.calls import Answer
 from tasks.prompts.family import Conversation, Draft, Job, Topic, register, template
@@ -32,6 +33,13 @@ class Call:
         """In plain words."""
         return self.function["request"].format(**self.arguments)
 
+    @property
+    def start(self) -> str:
+        """The call up to its last value."""
+        told = json.dumps({"name": self.function["name"], "arguments": self.arguments}, ensure_ascii=False)
+        last = json.dumps([*self.arguments.values()][-1], ensure_ascii=False)
+        return f"{MARKER} {told.removesuffix(last + '}}')}".rstrip()
+
 
 @register("function_calling")
 def write(job: Job) -> Conversation:
@@ -49,9 +57,7 @@ def write(job: Job) -> Conversation:
         if fault := _fault(text, call, job):
             job.reject(fault, answer.text, call.request)
         else:
-            drafts.append(
-                _draft(job, text, call.function, {"name": call.function["name"], "arguments": call.arguments})
-            )
+            drafts.append(_draft(job, text, call))
     others = yield from open_qa.draft(job, without)
     drafts = drafts[: job.wanted - without] + [_no_call(job, topic, text) for topic, text in others[:without]]
     job.rng.shuffle(drafts)
@@ -88,13 +94,13 @@ def _fault(text: str, call: Call, job: Job) -> str:
     return "evaluation_topic" if names(text, job.reserved) else flaw(text)
 
 
-def _draft(job: Job, text: str, function: Function, payload: Mapping[str, Any]) -> Draft:
-    shown = [function, *_others([function["name"]], job.rng, job.rng.randrange(MOST_SHOWN))]
-    start = f'{TEMPLATE["start"]}{function["name"]}", "arguments": {{'
+def _draft(job: Job, text: str, call: Call) -> Draft:
+    name = call.function["name"]
+    shown = [call.function, *_others([name], job.rng, job.rng.randrange(MOST_SHOWN))]
+    payload = {"name": name, "arguments": call.arguments, "start": call.start}
     return Draft(
-        None, _messages(job, shown, text), "reworded", "function_call", "call",
-        verifier("function_call", {**payload, "start": start}), licences=(TEMPLATE["licence"],),
-        details={"function": function["name"], "shown": len(shown)},
+        None, _messages(job, shown, text), "reworded", "function_call", "call", verifier("function_call", payload),
+        licences=(TEMPLATE["licence"],), details={"function": name, "shown": len(shown)},
     )  # fmt: skip
 
 

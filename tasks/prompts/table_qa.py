@@ -11,7 +11,7 @@ from tasks.judges.ground_truth import verifier
 from tasks.judges.verifiers.number import final_number
 from tasks.prompts.calls import Answer
 from tasks.prompts.family import Conversation, Draft, Job, asked, register, template
-from tasks.prompts.quality import copies, flaw, names
+from tasks.prompts.quality import copies, flaw, names, stems
 from tasks.prompts.sentences import sentences
 
 TEMPLATE = template("table_qa")
@@ -53,12 +53,13 @@ def write(job: Job) -> Conversation:
     questions = [OPERATIONS[turns[number % len(turns)]](table, job.rng) for number, table in enumerate(tables)]
     scene = TEMPLATE["scene"]
     answers = yield [
-        job.ask(scene, question=question.text, opening=job.rng.choice(scene["openings"])) for question in questions
+        job.ask(scene, title=table.kind["title"], question=question.text, opening=job.rng.choice(scene["openings"]))
+        for table, question in zip(tables, questions, strict=True)
     ]
     drafts = []
     for table, question, answer in zip(tables, questions, answers, strict=True):
         said = _first(answer)
-        if fault := _fault(said, table, job):
+        if fault := _fault(said, table, question, job):
             job.reject(f"revision_{fault}", answer.text, question.text)
         drafts.append(_draft(job, table, question, "" if fault else said))
     return drafts
@@ -147,7 +148,7 @@ def _first(answer: Answer) -> str:
     return told[0] if told and (answer.finished or len(told) > 1) else ""
 
 
-def _fault(said: str, table: Table, job: Job) -> str:
+def _fault(said: str, table: Table, question: Question, job: Job) -> str:
     """Why a sentence is not fit to stand before the question, "" where it is."""
     if said.endswith("?"):
         return "asks_already"
@@ -155,6 +156,11 @@ def _fault(said: str, table: Table, job: Job) -> str:
         return "has_a_number"
     if any(name.casefold() in said.casefold() for name in table.rows):
         return "names_a_row"
+    own, asked_for = stems(said), stems(question.text)
+    if not own & (asked_for | stems(" ".join([table.kind["title"], *table.header]))):
+        return "off_topic"
+    if len(own & asked_for) > len(own) / 2:
+        return "repeats_the_question"
     if copies(said, TEMPLATE["scene"]):
         return "copies_an_example"
     return "evaluation_topic" if names(said, job.reserved) else flaw(said)

@@ -7,6 +7,7 @@ the user (paper, section 3.2.1).
 from collections.abc import Sequence
 from functools import lru_cache
 
+from tasks.answer_checks import similarity
 from tasks.prompts.exchanges import replies, reply_fault, said
 from tasks.prompts.family import Conversation, Draft, Job, Row, asked, register, template
 from tasks.prompts.quality import copies, flaw, names
@@ -15,6 +16,8 @@ from tasks.rows import PROMPT, make_row
 from tasks.user_turns import refusal, user_turn
 
 TEMPLATE = template("two_turn")
+SAME = 0.6
+"""Similarity from which a turn is an example with a word changed."""
 
 
 @register("two_turn")
@@ -55,7 +58,12 @@ def _openers(job: Job) -> list[Row]:
 def _suits(row: Row, reserved: Sequence[str]) -> bool:
     first = row["messages"][0]
     length = len(words(first["content"]))
-    return first["role"] == "user" and 3 <= length <= TEMPLATE["opener_words"] and not names(first["content"], reserved)
+    return (
+        first["role"] == "user"
+        and not row["unsafe"]
+        and 3 <= length <= TEMPLATE["opener_words"]
+        and not names(first["content"], reserved)
+    )
 
 
 def _first(row: Row) -> str:
@@ -65,7 +73,11 @@ def _first(row: Row) -> str:
 def _turn_fault(turn: str, opening: str, messages: Sequence[Row], job: Job) -> str:
     if fault := refusal(turn, messages) or flaw(turn):
         return fault
-    if copies(turn.removeprefix(opening), TEMPLATE["follow_up"]):
+    shown = [text for _, text in TEMPLATE["follow_up"]["shots"]]
+    if (
+        copies(turn.removeprefix(opening), TEMPLATE["follow_up"])
+        or max(similarity(turn, text) for text in shown) > SAME
+    ):
         return "copies_an_example"
     return "evaluation_topic" if any(names(text, job.reserved) for text in (turn, messages[1]["content"])) else ""
 

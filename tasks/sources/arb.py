@@ -11,6 +11,7 @@ on its licence (the site's code is MIT, Open-Platypus says CC-BY-4.0), so none i
 
 import re
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from typing import Any
 
 from tasks.judges.ground_truth import verifier
@@ -62,7 +63,7 @@ def _open(record: Record) -> tuple[str, Verifier, str]:
 
 def _is_proof(record: Record) -> bool:
     kind = str(record.get("Problem Type", "Problem_Type") or "")
-    return "proof" in kind.lower() or "proof" in record.place.file.lower()
+    return "proof" in kind.lower() or "proof" in PurePosixPath(record.name).name.lower()
 
 
 def _letter(record: Record, options: dict[str, str]) -> str:

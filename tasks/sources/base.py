@@ -63,6 +63,8 @@ class Record:
     place: Place
     use: Use | Literal[""] = ""
     """What its rows are wanted for: one of the reader's uses; "" only where nobody asked."""
+    name: str = ""
+    """Its file's, with the source's folder: all of the place that rows may depend on, for it is in the digest too."""
 
     def refuse(self, field: str, found: object, expected: str) -> NoReturn:
         shown = repr(found)
@@ -108,6 +110,8 @@ class Reader:
     """`use`, then what else it can give."""
     files: tuple[str, ...]
     """Ends of the names of the files that it reads from a folder."""
+    beside: str
+    """A folder beside the file, or beside the file's folder, that belongs to the data set too; "" for none."""
 
 
 READERS: dict[str, Reader] = {}
@@ -121,6 +125,7 @@ def register(
     licence: str,
     synthetic: bool,
     also: tuple[Use, ...] = (),
+    beside: str = "",
     files: tuple[str, ...] = RECORD_FILES,
 ) -> Callable[[Read], Read]:
     """Make a function the reader of a data set. Raises ValueError when two modules claim one name."""
@@ -128,7 +133,7 @@ def register(
     def add(read: Read) -> Read:
         if name in READERS:
             raise ValueError(f"source {name!r} is registered twice, by {READERS[name].read} and {read}")
-        READERS[name] = Reader(name, read, use, licence, synthetic, (use, *also), files)
+        READERS[name] = Reader(name, read, use, licence, synthetic, (use, *also), files, beside)
         return read
 
     return add

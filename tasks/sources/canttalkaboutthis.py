@@ -5,11 +5,12 @@
 
 `conversation_with_distractors` is one conversation or a list of them; each gives a dialogue. As prompts: each of them
 up to a distractor, which the answer has to turn down. The part that Mixtral wrote is CC-BY-4.0, the part that GPT-4
-wrote CC-BY-NC-4.0: the file's path tells, the licence is "" where it names neither. The human test set is TFEval's:
+wrote CC-BY-NC-4.0: the names of file and folders tell, the nearest first, the licence is "" where it names neither. The human test set is TFEval's:
 leave it out of training.
 """
 
 from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 from tasks.judges.ground_truth import verifier
@@ -17,14 +18,14 @@ from tasks.sources.base import Record, register
 from tasks.sources.rows import Message, dialogue_row, prompt_row, system, turns
 
 LICENCES = {"mixtral": "CC-BY-4.0", "gpt4": "CC-BY-NC-4.0"}
-"""By what the file's path has in it."""
+"""By what the file's name or its folder's has in it."""
 FIELD = "conversation_with_distractors"
 
 
 @register("canttalkaboutthis", use="dialogues", also=("prompts",), licence="", synthetic=True)
 def read(record: Record) -> Iterator[dict[str, Any]]:
     rules = system(record.text("system_instruction"))
-    licence = next((known for part, known in LICENCES.items() if part in record.place.file.lower()), "")
+    licence = _licence(record.name.lower())
     for conversation in _conversations(record):
         if record.use == "prompts":
             for opening in _up_to_distractors(record, conversation):
@@ -33,6 +34,11 @@ def read(record: Record) -> Iterator[dict[str, Any]]:
                 yield row | {"licence": licence}
         else:
             yield dialogue_row(record, [rules, *conversation]) | {"licence": licence}
+
+
+def _licence(name: str) -> str:
+    parts = PurePosixPath(name).parts[::-1]
+    return next((licence for part in parts for writer, licence in LICENCES.items() if writer in part), "")
 
 
 def _conversations(record: Record) -> list[list[Message]]:

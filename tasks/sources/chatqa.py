@@ -41,7 +41,7 @@ def read(record: Record) -> Iterator[dict[str, Any]]:
         if first is None:
             record.refuse("messages", [message["role"] for message in messages], "a turn of the user")
         first["content"] = f"{document}\n\n{first['content']}"
-    part = next((name for name in PurePosixPath(record.place.file).parts[::-1] if name in PARTS), "")
+    part = next((name for name in PurePosixPath(record.name).parts[::-1] if name in PARTS), "")
     known = {"source": f"chatqa/{part}", "licence": PARTS[part], "synthetic": part in SYNTHETIC} if part else {}
     yield dialogue_row(record, messages) | known
 

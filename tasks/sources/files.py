@@ -27,7 +27,7 @@ def read_file(file: SourceFile, use: Use) -> Iterator[Item]:
     """
     with file.open() as stream:
         for item in _items(stream, file):
-            yield replace(item, use=use) if isinstance(item, Record) else item
+            yield replace(item, name=file.place, use=use) if isinstance(item, Record) else item
 
 
 def _items(stream: BufferedIOBase, file: SourceFile) -> Iterator[Item]:

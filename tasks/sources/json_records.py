@@ -19,9 +19,12 @@ from tasks.sources.base import BadRow, Place, Record
 CHUNK_BYTES = 1 << 20
 LONGEST = 64 << 20
 """Bytes of the longest record that is read; more than that is no record but a broken file."""
-_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+("?)|[\[\]{}]', re.DOTALL)
-"""A string, whose group is empty where the buffer ends within it, or a bracket."""
-_OPENING, _CLOSING = (b"[", b"{"), (b"]", b"}")
+_TOKEN = re.compile(rb'"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+("?)|[\[\]{}]', re.DOTALL)
+"""A string, whose group is empty where the line or the buffer ends within it, or a bracket."""
+_OPENERS = {b"]": b"[", b"}": b"{"}
+"""By the bracket that closes them."""
+LONGEST_GAP = 1000
+"""Bytes of white space before an element, after a comma."""
 _GAP = re.compile(rb"[ \t\r\n,]*")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 UNREADABLE = (EOFError, OSError, zlib.error, gzip.BadGzipFile)
@@ -63,7 +66,7 @@ def json_records(stream: BufferedIOBase, file: str, *, lines: bool) -> Iterator[
     begin = bytes(chunks.buffer.lstrip()[:1])
     if begin == b"[":
         yield from _list_records(chunks, file)
-    elif begin == b"{" and not lines and not _first_line_is_whole(chunks):
+    elif begin == b"{" and not lines and not _is_of_lines(chunks):
         yield from _one_record(chunks, file)
     else:
         yield from _line_records(chunks, file)
@@ -136,38 +139,100 @@ def _last_line(chunks: Chunks, file: str, row: int) -> Iterator[Item]:
     item = parsed(bytes(chunks.buffer), Place(file, row, chunks.offset))
     if len(chunks.buffer) > LONGEST:
         yield _cut(chunks, file, row, f"more than {LONGEST} bytes without a line's end")
-    elif chunks.broken or isinstance(item, BadRow):
+    elif chunks.broken or (isinstance(item, BadRow) and _has_no_end(chunks.buffer)):
         yield _cut(chunks, file, row, chunks.broken or "the last line is no whole record")
     else:
         yield item
 
 
+def _has_no_end(raw: bytes | bytearray) -> bool:
+    """Whether a record that does not parse lacks its end, rather than that something is wrong within."""
+    depth = 0
+    for token in _TOKEN.finditer(raw):
+        if token[1] == b"":
+            return True
+        depth += (token[0] in _OPENERS.values()) - (token[0] in _OPENERS)
+    return depth > 0
+
+
 def _list_records(chunks: Chunks, file: str) -> Iterator[Item]:
-    """Elements of the list that the file is, found by their brackets; each is parsed by itself."""
+    """Elements of the list that the file is, found by their brackets; each is parsed by itself.
+
+    Where a bracket is missing, reading goes on with the next element that can be told.
+    """
     chunks.drop(chunks.buffer.index(b"[") + 1)
-    row, depth, place = 1, 0, 0
+    row, place, within = 1, 0, list[bytes]()
+    while token := _next_token(chunks, place):
+        bracket, place = bytes(token[0]), token.end()
+        begins = bracket in _OPENERS.values() and (not within or _opens_another(chunks, within, token.start()))
+        closes = _OPENERS.get(bracket)
+        is_last = bracket == b"]" and closes not in within
+        if closes in within:
+            while within.pop() != closes:
+                pass
+        elif closes:
+            within = []
+        elif not begins and bracket in _OPENERS.values():
+            within.append(bracket)
+        if begins or (closes and not within):
+            end = token.start() if begins or is_last else place
+            for item in _element(chunks, file, row, end):
+                yield item
+                row += 1
+            within, place = ([bracket], 1) if begins else ([], 0)
+        if is_last:
+            chunks.drop(1)
+            if not _goes_on(chunks):
+                break
+    yield from _rest(chunks, file, row, "" if token else "the list has no end")
+
+
+def _next_token(chunks: Chunks, place: int) -> re.Match[bytes] | None:
     while True:
         token = _TOKEN.search(chunks.buffer, place)
-        if token is None or token[1] == b"":
-            place = token.start() if token else len(chunks.buffer)
-            if len(chunks.buffer) > LONGEST or not chunks.more():
-                break
-            continue
-        place = token.end()
-        bracket = bytes(token[0])
-        depth += (bracket in _OPENING) - (bracket in _CLOSING)
-        if depth < 0:
-            yield from _loose(chunks, file, row, token.start())
-            return
-        if depth == 0 and bracket in _CLOSING:
-            begin = _skipped(chunks)
-            yield parsed(bytes(chunks.buffer[begin:place]), Place(file, row, chunks.offset + begin))
-            chunks.drop(place)
-            row, place = row + 1, 0
+        if token and (token[1] != b"" or chunks.buffer[token.end() : token.end() + 1] == b"\n"):
+            return token
+        place = token.start() if token else len(chunks.buffer)
+        if len(chunks.buffer) > LONGEST or not chunks.more():
+            return None
+
+
+def _opens_another(chunks: Chunks, within: list[bytes], place: int) -> bool:
+    """Whether an object opens where one within the present element cannot: after a comma, where a key belongs."""
+    before = chunks.buffer[max(0, place - LONGEST_GAP) : place].rstrip()
+    return within[-1] == b"{" == chunks.buffer[place : place + 1] and before.endswith(b",")
+
+
+def _element(chunks: Chunks, file: str, row: int, end: int) -> Iterator[Item]:
+    """What stands between the last element and `end`, if anything does."""
     begin = _skipped(chunks)
-    missing = "the list has no end" if begin == len(chunks.buffer) else "the record has no end"
-    chunks.drop(begin)
-    yield _cut(chunks, file, row, chunks.broken or missing)
+    raw, place = bytes(chunks.buffer[begin:end]), Place(file, row, chunks.offset + begin)
+    chunks.drop(end)
+    if raw.startswith((b"[", b"{")):
+        yield parsed(raw, place)
+    elif raw:
+        yield BadRow(place, "", f"found {raw[:80]!r}, expected an object")
+
+
+def _goes_on(chunks: Chunks) -> bool:
+    """Whether another list follows the one that ended; drops up to its first element."""
+    while not chunks.buffer.strip() and chunks.more():
+        pass
+    blank = len(chunks.buffer) - len(chunks.buffer.lstrip())
+    follows = chunks.buffer[blank : blank + 1] == b"["
+    chunks.drop(blank + follows)
+    return follows
+
+
+def _rest(chunks: Chunks, file: str, row: int, missing: str) -> Iterator[Item]:
+    """What is wrong with the end of a file of lists; `missing` is "" after a list's end."""
+    if missing:
+        chunks.drop(_skipped(chunks))
+        missing = "a record has no end: the file ends there, or a bracket is missing" if chunks.buffer else missing
+    elif chunks.buffer:
+        missing = f"found {bytes(chunks.buffer[:80])!r} after the list's end, expected nothing or another list"
+    if chunks.broken or missing:
+        yield _cut(chunks, file, row, chunks.broken or missing)
 
 
 def _skipped(chunks: Chunks) -> int:
@@ -176,28 +241,22 @@ def _skipped(chunks: Chunks) -> int:
     return gap.end() if gap else 0
 
 
-def _loose(chunks: Chunks, file: str, row: int, end: int) -> Iterator[Item]:
-    """What stands before the list's end and is neither object nor list."""
-    begin = _skipped(chunks)
-    if begin < end:
-        found = bytes(chunks.buffer[begin:end])
-        yield BadRow(Place(file, row, chunks.offset + begin), "", f"found {found[:80]!r}, expected an object")
-
-
-def _first_line_is_whole(chunks: Chunks) -> bool:
-    """Whether a JSON file that begins with an object goes on line by line."""
-    while b"\n" not in chunks.buffer.lstrip() and len(chunks.buffer) <= LONGEST:
-        if not chunks.more():
-            break
-    line = bytes(chunks.buffer.lstrip().partition(b"\n")[0])
-    return isinstance(parsed(line, Place("", 1)), Record)
+def _is_of_lines(chunks: Chunks) -> bool:
+    """Whether a JSON file that begins with an object goes on line by line; its first line may be broken."""
+    while chunks.buffer.strip().count(b"\n") < 2 and len(chunks.buffer) <= LONGEST and chunks.more():
+        pass
+    first, *others = [line for line in bytes(chunks.buffer).split(b"\n", 8)[:8] if line.strip()] or [b""]
+    if isinstance(parsed(first, Place("", 1)), Record):
+        return True
+    within = first.rstrip().endswith((b"{", b"[", b",", b":"))
+    return not within and others != [] and isinstance(parsed(others[0], Place("", 2)), Record)
 
 
 def _one_record(chunks: Chunks, file: str) -> Iterator[Item]:
     while len(chunks.buffer) <= LONGEST and chunks.more():
         pass
     item = parsed(bytes(chunks.buffer), Place(file, 1, 0))
-    if isinstance(item, BadRow) and (chunks.broken or chunks.buffer.rstrip()[-1:] != b"}"):
+    if isinstance(item, BadRow) and (chunks.broken or _has_no_end(chunks.buffer)):
         yield _cut(chunks, file, 1, chunks.broken or "the object has no end")
     else:
         yield item

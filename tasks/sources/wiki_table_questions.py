@@ -22,14 +22,14 @@ from tasks.judges.verifiers.contains_all import NUMBER, value_of
 from tasks.sources.base import Record, register
 from tasks.sources.markdown import table
 from tasks.sources.nested import flattened
-from tasks.sources.places import source_files
+from tasks.sources.places import neighbours, source_files
 from tasks.sources.rows import prompt_row, user
 
 _CONTEXT = re.compile(r"csv/\d+-csv/\d+\.csv")
 _ESCAPED = {r"\n": "\n", r"\p": "|", r"\\": "\\"}
 
 
-@register("wiki_table_questions", use="prompts", licence="CC-BY-SA-4.0", synthetic=False)
+@register("wiki_table_questions", use="prompts", beside="csv", licence="CC-BY-SA-4.0", synthetic=False)
 def read(record: Record) -> Iterator[dict[str, Any]]:
     flat = flattened(record, "table")
     question = _unescaped(flat.text("utterance", "question"))
@@ -56,11 +56,11 @@ def _table_of(record: Record) -> list[list[str]]:
     context = record.text("context")
     if not _CONTEXT.fullmatch(context):
         record.refuse("context", context, "the path of a table, such as csv/204-csv/590.csv")
-    folder = record.place.file.rpartition("/")[0] or "."
-    for root in (folder, f"{folder}/.." if "://" not in folder else folder.rpartition("/")[0]):
-        if rows := _rows(f"{root}/{context}"):
+    places = neighbours(record.place.file, context)
+    for place in places:
+        if rows := _rows(place):
             return rows
-    record.refuse("context", context, f"a table at {folder}/{context} or in the folder above")
+    record.refuse("context", context, f"a table at {' or '.join(places)}")
 
 
 @lru_cache(maxsize=256)

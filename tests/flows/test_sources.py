@@ -64,7 +64,8 @@ def test_every_kind_of_source_goes_where_it_is_used(steps: Callable[..., Steps],
     assert labels(found, "prompts", "openers") == {"source open"}
     assert labels(found, "clean sources", "rows") == {"source said"}
     assert labels(found, "general mix", "sources") == {"clean sources"}
-    assert labels(found, "dpo pairs", "given") == labels(found, "rpo pairs", "given") == {"source liked"}
+    assert labels(found, "clean preferences", "rows") == {"source liked"}
+    assert labels(found, "dpo pairs", "given") == labels(found, "rpo pairs", "given") == {"clean preferences"}
     assert labels(found, "reward model", "attributes") == {"attributes"}
 
 

@@ -48,6 +48,12 @@ def test_any_schema_and_no_rows() -> None:
     assert measure_diversity([]) == {}
 
 
+def test_rows_of_one_id_with_different_details_are_not_compared() -> None:
+    row = prompt("one two three")
+    metrics = measure_diversity([row | {"verifier": {"kind": kind}} for kind in ("a", "b", "c")])
+    assert metrics["diversity/self_similarity"] == 1 and metrics["diversity/words_p50"] == 3
+
+
 def test_a_large_set_is_sampled_whatever_its_order() -> None:
     rows = [prompt(f"text {number} of many", topic=str(number)) for number in range(2 * SAMPLE)]
     shuffled = random.Random(0).sample(rows, len(rows))

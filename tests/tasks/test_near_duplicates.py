@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks import neighbours
+from tasks import neighbours, similarity_index
 from tasks.configs.mix import DeduplicateConfig, SimilarityConfig
 from tasks.near_duplicates import NearDuplicates, near_duplicates, similar_groups
 from tasks.shingles import grams_of, jaccard, read_batch, run_hash, runs, words_of
@@ -123,6 +123,39 @@ def test_a_growing_pool_finds_the_same(build: Build) -> None:
         else:
             pool.add(words)
     assert found == [*near_duplicates(build(texts), np.arange(len(texts)))] and found
+
+
+def test_few_shingles_are_remembered_and_the_same_is_found(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text of 60 words takes more than 700 bytes, so that two are remembered at most, and of 100 shingles none."""
+    monkeypatch.setattr(neighbours, "REMEMBERED_BYTES", 1000)
+    texts = list(dict.fromkeys([*planted(40), *(" ".join(WORDS[start : start + 200]) for start in (0, 2, 300))]))
+    index = build(texts)
+    assert near_duplicates(index, np.arange(len(texts))) == by_full_comparison(texts, CONFIG)
+    walk = neighbours.Neighbours(index, np.arange(len(texts)))
+    for row in range(len(texts)):
+        walk.shingles(row)
+        assert walk.remembered_bytes == sum(256 + found.nbytes for found in walk.remembered.values()) <= 1000
+    assert len(walk.shingles(len(texts) - 1)) == 198 and not walk.remembered
+    walk.close()
+
+
+def test_repeated_shingles_count_once(build: Build) -> None:
+    texts = ["a b c a b c a b c", "c a b c", "x y", ""]
+    walk = neighbours.Neighbours(build(texts), np.arange(4))
+    for one, other in combinations(range(4), 2):
+        exact = jaccard(*(grams_of(texts[row].split(), 3) for row in (one, other)))
+        assert neighbours.jaccard(walk.shingles(one), walk.shingles(other)) == exact
+    assert neighbours.jaccard(walk.shingles(0), walk.shingles(1)) == 2 / 3
+    walk.close()
+
+
+def test_shingles_are_read_some_at_a_time(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(similarity_index, "READ_SHINGLES", 5)
+    index = build(["a b c d e", "f", "", "g h i", "j k l m n o p q r s", "t u", ""])
+    parts = [rows.tolist() for _, rows in index.shingles()]
+    assert parts == [[0, 0, 0, 1, 3], [4] * 8, [5]]
+    whole = np.fromfile(index.folder / similarity_index.SHINGLES, np.uint64)
+    assert np.concatenate([found for found, _ in index.shingles()]).tolist() == whole.tolist()
 
 
 def test_groups_follow_chains_and_take_equal_rows_along(build: Build) -> None:

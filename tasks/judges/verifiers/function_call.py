@@ -15,13 +15,14 @@ from tasks.judges.verifiers.text import normalised
 from tasks.prompts.sentences import words
 
 MARKER = "<functioncall>"
+_ENDS = re.compile(r"</functioncall>|<\|\w+\|>")
 _QUOTED_ARGUMENTS = re.compile(r"""("arguments"\s*:\s*)'(\{.*?\})'(?=\s*\})""", re.DOTALL)
 """As Glaive writes them: JSON within single quotes."""
 
 
 @register("function_call")
 def calls_as_wanted(payload: Any, answer: str) -> bool:
-    """Exactly one call, of this function with these arguments; or no call and some words."""
+    """Exactly one call, of this function with these arguments, and no word after it; or no call and some words."""
     if payload["name"] is None:
         return MARKER not in answer and '"arguments"' not in answer and bool(words(answer))
     call = parse_call(answer)
@@ -29,13 +30,15 @@ def calls_as_wanted(payload: Any, answer: str) -> bool:
 
 
 def parse_call(answer: str) -> tuple[str, dict[str, Any]] | None:
-    """Name and arguments of the answer's only call; None where there is none, more than one, or a broken one."""
+    """Name and arguments of the answer's only call; None where there is none, several, a broken one, or more text."""
     parts = answer.split(MARKER)
     if len(parts) != 2:
         return None
     text = _QUOTED_ARGUMENTS.sub(lambda found: found[1] + found[2], parts[1]).strip().removeprefix("```json").lstrip()
     with suppress(json.JSONDecodeError):
-        call, _ = json.JSONDecoder().raw_decode(text)
+        call, end = json.JSONDecoder().raw_decode(text)
+        if words(_ENDS.sub("", text[end:])):
+            return None
         arguments = call.get("arguments", {}) if isinstance(call, dict) else None
         arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
         if isinstance(arguments, dict) and isinstance(call.get("name"), str):

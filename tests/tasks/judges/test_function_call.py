@@ -30,6 +30,7 @@ CALL = '<functioncall> {"name": "book_table", "arguments": {"restaurant": "Luigi
         (CALL.removeprefix("<functioncall> "), False),
         (CALL[:-1], False),
         (CALL + CALL, False),
+        (CALL + "\nHere's a list of functions that can be used to book a table:", False),
         ('<functioncall> ["book_table", 4]', False),
         ('<functioncall> {"name": "book_table"}', False),
         ('<functioncall> {"name": "book_table", "arguments": "four"}', False),

@@ -42,6 +42,7 @@ DECLINED = [
     "Stamps are off-topic here, sorry.",
 ]  # fmt: skip
 ANSWERED = [
+    "I'm not a gardener, I just have a passion for gardening. I like tomatoes.",
     "I can't recommend it enough! The museum opens at nine.",
     "I'm sorry to hear that your plants are dying. Water them less and give them light.",
     "I apologize for the confusion. The bank opens at eight.",
@@ -69,7 +70,10 @@ BOTH = [
     "I'm sorry, but I can't send messages.\n\nDear Anna,\nplease come on Saturday.\n\nTom",
     "I can't send emails, but here is a draft:\n\nDear Anna,\nplease come on Saturday.",
     "I'm sorry, but I can't see the weather. Here are five ideas for a rainy day:\n1. Read.\n2. Sleep.",
-    "As an AI, I don't have personal experience with gardens. " + "Tomatoes need sun and water and good soil. " * 6,
+    "As an AI, I don't have personal experience with gardens. "
+    "Tomatoes need sun, water and good soil. Plant them in May, when the nights are warm enough. Tie each plant to a "
+    "stick, take off the side shoots once a week, and give them some compost in June. Pick the fruit when it is red "
+    "and soft, and never keep it in the fridge.",
     "I'm only able to talk about travel. Based on what I know, wolves hunt at night.",
 ]
 
@@ -94,7 +98,8 @@ def test_verdicts_follow_what_is_wanted() -> None:
     must, must_not = (verifier("refusal", {"refuse": refuse}) for refuse in (True, False))
     assert (verify(must, DECLINED[0]), verify(must_not, DECLINED[0])) == (True, False)
     assert (verify(must, ANSWERED[0]), verify(must_not, ANSWERED[0])) == (False, True)
-    assert (verify(must, " …"), verify(must_not, " …")) == (False, False)
+    circles = "I'm unable to edit on your files. " * 3, "A rainbow of colors, " * 9
+    assert [verify(check, text) for check in (must, must_not) for text in (" …", *circles)] == [False] * 6
 
 
 def test_what_was_off_topic_must_not_be_answered_after_the_refusal() -> None:

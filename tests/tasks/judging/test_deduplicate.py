@@ -166,6 +166,15 @@ def test_rows_of_several_inputs_and_many_batches_come_out_in_order(run_stage, pu
     assert artifact.manifest().counts == {"in": 180, "kept": 60, "dropped:equal": 60, "dropped:near_duplicate": 60}
 
 
+def test_a_batch_of_long_rows_has_fewer_rows(put_rows, dialogue, monkeypatch):
+    monkeypatch.setattr(streams, "BATCH_ROWS", 3)
+    monkeypatch.setattr(streams, "BATCH_CHARACTERS", 100)
+    lengths = [20, 20, 20, 20, 90, 400, 20, 60, 50, 11]
+    rows = put_rows("rows", [dialogue("q" * (size - 10), f"answer {n:3}") for n, size in enumerate(lengths)], DIALOGUE)
+    found = [[len(row["messages"][0]["content"]) + 10 for row in batch] for batch in streams.batches(rows)]
+    assert found == [[20, 20, 20], [20, 90], [400], [20, 60, 50], [11]]
+
+
 def test_rows_of_two_schemas_are_refused(run_stage, put_rows, prompt, dialogue, item):
     mixed = (put_rows("a", [prompt("Hello you")], PROMPT), put_rows("b", [dialogue("Hi", "Ho")], DIALOGUE))
     with pytest.raises(InputError, match="different schemas"):

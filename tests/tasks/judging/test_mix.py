@@ -193,6 +193,14 @@ def test_rows_of_data_sets_are_a_part_with_a_limit(mixed, dialogue):
     assert {row["teaches"] for row in artifact.rows()} == {"last"}
 
 
+def test_answers_to_unsafe_prompts_stay_out(mixed, response):
+    rows = [response("flagged", "an answer", reward=9.0, unsafe=True), response("plain", "another answer", reward=1.0)]
+    rows += [response(f"more {n}", f"reply {n}", passed=True) for n in range(20)]
+    artifact = mixed(MixConfig(code_share=0.0, replay_share=0.2), judged=rows)
+    assert artifact.manifest().counts["dropped:unsafe"] == 1
+    assert "flagged" not in str(artifact.rows())
+
+
 def test_answers_to_prompts_of_the_preference_side_stay_out(mixed, response):
     rows = [response(f"task {side}", f"right {side}", passed=True, side=side) for side in ("sft", "preference", "")]
     artifact = mixed(MixConfig(code_share=0), judged=rows)

@@ -83,10 +83,9 @@ def test_some_questions_are_about_another_document() -> None:
     [
         ("did the ferry sail in 1931?", "1931", "tells_the_answer"),
         ("did the mill grind its corn?", "1931", "off_topic"),
-        ("did the ferry eat Florey, Chain and Braille?", "1931", "made_up"),
+        ("was the ferry to Marstal built from wood?", "1931", "made_up"),
         ("was the ferry", "1931", "unfinished"),
         ("was the ferry built?", "In 1845", "answered_otherwise"),
-        ("was the ferry with the seats built for the whales?", "1931", "evaluation_topic"),
     ],
 )
 def test_questions_that_the_span_does_not_answer_are_rejected(end: str, found: str, reason: str) -> None:

@@ -32,7 +32,8 @@ def test_requests_hold_every_value_and_some_fit_no_function() -> None:
             call = {"name": wanted["name"], "arguments": wanted["arguments"]}
             assert wanted["name"] in system and all(str(value) in said for value in wanted["arguments"].values())
             assert verify(draft.verifier, f"<functioncall> {json.dumps(call)}") is True
-            assert wanted["start"] == f'<functioncall> {{"name": "{wanted["name"]}", "arguments": {{'
+            last = json.dumps(wanted["arguments"][wanted["start"].split('"')[-2]])
+            assert verify(draft.verifier, f"{wanted['start']} {last}}}}}") is True
         else:
             assert wanted["name"] is None and verify(draft.verifier, "Coffee comes from Ethiopia.") is True
     assert {draft.answer_format for draft in drafts} == {"call", "paragraph"}

@@ -67,19 +67,28 @@ def test_every_kind_of_table_can_be_filled_and_asked(kind: dict[str, Any]) -> No
     assert len(TABLES) >= 10
 
 
-def test_a_sentence_of_the_generator_stands_before_the_question_if_it_is_good() -> None:
-    scenes = [
-        "I want to read something on the train. It should…", "My house is older than that of Jane?",
-        "We have 3 of them at home.", "My niece wants to ride a calm horse.", "I love penguins more than anything.",
-        "Our choir is the best in the whole valley.",
-    ]  # fmt: skip
-    job = a_job("table_qa", 6)
-    drafts, _ = play(table_qa.write(job), scenes)
-    assert [draft.source for draft in drafts] == ["revised", *["template"] * 4, "revised"]
-    assert "I want to read something on the train." in drafts[0].messages[0]["content"]
+def test_a_sentence_of_the_generator_stands_before_the_question_if_it_is_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_qa, "TABLES", TABLES[:1])
+    scenes = {
+        "My house is older than that of Jane?": "asks_already",
+        "We have 3 books of them at home.": "has_a_number",
+        "I am looking for a book for our school concert.": "copies_an_example",
+        "I love penguins more than books.": "evaluation_topic",
+        "My car is a Toyota.": "off_topic",
+    }
+    good = ["I want to give a book to my aunt. It should…", "Our book club meets again tonight."]
+    job = a_job("table_qa", 7)
+    drafts, _ = play(table_qa.write(job), [good[0], *scenes, good[1]])
+    assert [draft.source for draft in drafts] == ["revised", *["template"] * 5, "revised"]
+    assert "I want to give a book to my aunt." in drafts[0].messages[0]["content"]
     assert "It should" not in drafts[0].messages[0]["content"]
-    assert reasons(job) == {
-        f"revision_{reason}": 1
-        for reason in ("asks_already", "has_a_number", "copies_an_example", "evaluation_topic")
-    }  # fmt: skip
+    assert reasons(job) == {f"revision_{reason}": 1 for reason in scenes.values()}
     assert {draft.task for draft in drafts} >= {"lookup", "count", "difference"}
+
+
+def test_a_sentence_that_only_repeats_the_question_is_left_out() -> None:
+    question = table_qa.Question("Which book has the fewest pages?", "least", "name", {})
+    assert (
+        table_qa._fault("My book has the fewest pages.", BOOKS, question, a_job("table_qa", 1))
+        == "repeats_the_question"
+    )

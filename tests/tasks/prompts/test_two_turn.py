@@ -55,6 +55,7 @@ def test_the_second_turn_stands_after_the_opener_and_its_answer() -> None:
         ("What is the difference between a marathon and a half marathon?", "follow_up_off_topic"),
         ("Can you give me an example of a penguin who likes camping?", "follow_up_evaluation_topic"),
         ("Thank you very much!", "follow_up_empty"),
+        ("How does that compare with what happens to your savings in the bank?", "follow_up_copies_an_example"),
         ("How do I know that the backpack is a sturdy waterproof one and that…", "follow_up_empty"),
         ("what to pack for a camping trip with two small kids?", "follow_up_repeats"),
         ("Rewrite your answer so that", "follow_up_unfinished"),
@@ -70,6 +71,7 @@ def test_what_is_no_second_turn_is_rejected(turn: str, reason: str) -> None:
     ("answer", "reason"),
     [
         ("Sure!", "answer_too_short"),
+        ("S: Hey there, our coffee shop opens on Sundays!\nSmolLM: Happy Sunday to all of you!", "answer_plays_roles"),
         ("A list of things that you need on a camping trip with…", "answer_too_short"),
         ("It's a name that has a lot of positive energy. " * 3, "answer_runs_in_circles"),
     ],

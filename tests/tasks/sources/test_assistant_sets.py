@@ -12,7 +12,7 @@ MIXTRAL = "canttalkaboutthis_topic_control_mixtral.jsonl"
 
 
 def rows_of(reader, value, use: Any = "", file="train.json"):
-    return [*reader.read(Record(value, Place(file, 1), use))]
+    return [*reader.read(Record(value, Place(file, 1), use, file))]
 
 
 def refused(reader, value, field, use=""):
@@ -53,6 +53,7 @@ def test_topic_dialogues_teach_every_turn():
     assert roles(row) == ["system", *["user", "assistant"] * 3] and row["licence"] == "CC-BY-4.0"
     assert rows_of(canttalkaboutthis, topic(), file="gpt4/train.jsonl")[0]["licence"] == "CC-BY-NC-4.0"
     assert rows_of(canttalkaboutthis, topic(), file="mine.jsonl")[0]["licence"] == ""
+    assert rows_of(canttalkaboutthis, topic(), file="mixtral/gpt4.jsonl")[0]["licence"] == "CC-BY-NC-4.0"
 
 
 def test_topic_dialogues_may_be_several_a_line():

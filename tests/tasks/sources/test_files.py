@@ -117,11 +117,24 @@ class TestPlaces:
             files_to_read(str(self.fill(tmp_path, "a.exe")), RECORD_FILES)
 
     def test_the_digest_is_of_content_and_names_within_wherever_the_source_lies(self, tmp_path):
-        one, two = self.fill(tmp_path / "one", "a.json", "b/c.json"), self.fill(tmp_path / "two", "a.json", "b/c.json")
-        assert content_digest(str(one)) == content_digest(str(two))
+        one, two = (self.fill(tmp_path / place / "set", "a.json", "b/c.json") for place in ("one", "two"))
+        assert content_digest(str(one)) == content_digest(f"{two}/")
         assert content_digest(str(one / "a.json")) == content_digest(str(two / "a.json")) != content_digest(str(one))
         (two / "a.json").rename(two / "a2.json")
         assert content_digest(str(one)) != content_digest(str(two))
+        assert content_digest(str(one / "a.json")) != content_digest(str(two / "a2.json"))
+
+    def test_records_know_of_their_place_what_the_digest_knows(self, tmp_path):
+        folder = self.fill(tmp_path / "drop", "a.json", "b/c.json")
+        assert [item.name for item in items(folder)] == ["drop/a.json", "drop/b/c.json"]
+        assert [item.name for item in items(folder / "a.json")] == ["drop/a.json"]
+
+    def test_a_folder_beside_the_file_or_its_folder_may_belong_to_it(self, tmp_path):
+        path = str(self.fill(tmp_path, "set/data/a.tsv", "set/csv/1.csv") / "set/data/a.tsv")
+        alone, before = content_digest(path), content_digest(path, "csv")
+        assert before == content_digest(str(tmp_path / "set/data"), "csv") != alone
+        self.fill(tmp_path, "set/csv/2.csv")
+        assert content_digest(path) == alone and content_digest(path, "csv") != before
 
     def test_a_changed_file_has_another_digest(self, tmp_path):
         path = self.fill(tmp_path, "a.json") / "a.json"
@@ -138,11 +151,17 @@ def test_files_on_s3_are_read_as_local_ones(tmp_path, s3_server: S3Server, monke
     client.makedirs(BUCKET, exist_ok=True)
     for name in ("a.parquet", "a.jsonl.gz"):
         client.pipe_file(f"{BUCKET}/sources/{name}", contents(name))
-        (tmp_path / name).write_bytes(contents(name))
+        (tmp_path / "sources" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "sources" / name).write_bytes(contents(name))
     found = items(f"s3://{BUCKET}/sources")
     assert [item.value for item in found] == RECORDS * 2
     assert found[0].place.file == f"s3://{BUCKET}/sources/a.jsonl.gz"
     assert [item.value for item in items(f"s3://{BUCKET}/sources/a.parquet")] == RECORDS
-    assert content_digest(f"s3://{BUCKET}/sources") == content_digest(str(tmp_path))
+    digest, single = content_digest(f"s3://{BUCKET}/sources"), content_digest(f"s3://{BUCKET}/sources/a.parquet")
+    assert digest == content_digest(str(tmp_path / "sources"))
+    assert single == content_digest(str(tmp_path / "sources/a.parquet"))
+    client.pipe_file(f"{BUCKET}/sources/a.parquet", contents("a.parquet")[:-1] + b"?")
+    assert content_digest(f"s3://{BUCKET}/sources") != digest
+    assert content_digest(f"s3://{BUCKET}/sources/a.parquet") != single
     with pytest.raises(InputError, match="no file there"):
         files_to_read(f"s3://{BUCKET}/nothing-here", RECORD_FILES)

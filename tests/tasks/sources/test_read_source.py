@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,10 @@ from pydantic import ValidationError
 
 from infra.artifacts import Artifact
 from infra.errors import EmptyDataset, InputError
+from infra.identity import fingerprint_of
+from infra.output import Output
 from tasks import read_source
-from tasks.configs.sources import SourceConfig, source_readers
+from tasks.configs.sources import SourceConfig, folder_beside, made_for, source_readers
 from tasks.read_source import check_source
 from tasks.rows import ATTRIBUTE, DIALOGUE, DROPPED, PREFERENCE, PROMPT, TEXT
 from tasks.sources.base import READERS
@@ -35,6 +38,18 @@ def source(tmp_path):
         lines = "".join(record if isinstance(record, str) else json.dumps(record) + "\n" for record in records)
         path.write_bytes(gzip.compress(lines.encode()) if name.endswith(".gz") else lines.encode())
         return SourceConfig(reader=reader, path=str(path), **settings)
+
+    return make
+
+
+@pytest.fixture
+def output(store, tmp_path):
+    """`output(events)`: where a stage that is called by itself writes."""
+
+    def make(events) -> Output:
+        fingerprint = fingerprint_of("source", 1, {"by": "itself"}, {})
+        artifact = Artifact(stage="source", kind="dataset", fingerprint=fingerprint, store=store.uri)
+        return Output(artifact, store, events, tmp_path)
 
     return make
 
@@ -228,6 +243,22 @@ def read_parquet(artifact: Artifact, name: str) -> list[dict]:
     return pq.read_table(artifact.folder() / name).to_pylist()
 
 
+class TestChanges:
+    """Rows of another content than the fingerprint tells are never made."""
+
+    def test_between_the_plan_and_the_job(self, source, read):
+        planned = SourceConfig.model_validate(source([asked(1)]).model_dump(mode="json"))
+        assert planned.recipe() == source([asked(1)]).recipe() and len(read(planned).rows()) == 1
+        source([asked(2)])
+        with pytest.raises(InputError, match=rf"own.jsonl: its digest is [0-9a-f]+, expected {planned.digest}.*again"):
+            read(planned.model_copy(update={"salt": "another"}))
+
+    def test_while_the_rows_are_read(self, source, output):
+        config = source([asked(n) for n in range(10)], shard_rows=4)
+        with pytest.raises(InputError, match="it changed since the plan was made"):
+            read_source.run(config, output(lambda event: source([asked(1)])))
+
+
 class TestConfig:
     def test_every_registered_reader_can_be_named(self):
         assert source_readers() == sorted(READERS)
@@ -246,9 +277,20 @@ class TestConfig:
             SourceConfig(reader="prompts", path="x", min_chars=5, max_chars=4)
 
     def test_the_recipe_names_the_content_not_the_place(self, source):
-        one, two = source([asked(1)], name="a.jsonl"), source([asked(1)], name="b.jsonl")
+        one = source([asked(1)])
+        two = two.model_copy(update={"path": str(Path(one.path).parents[1] / "elsewhere/data/own.jsonl")})
+        shutil.copytree(Path(one.path).parent, Path(two.path).parent)
         assert one.recipe() == two.recipe() and one.path not in json.dumps(one.recipe())
-        assert source([asked(2)], name="c.jsonl").recipe() != one.recipe()
+        assert source([asked(2)]).recipe() != two.recipe()
+
+    def test_what_belongs_to_a_data_set_is_in_the_recipe(self, source, tmp_path):
+        told = {name: (made_for(name), folder_beside(name)) for name in READERS}
+        assert told == {name: (reader.use, reader.beside) for name, reader in READERS.items()}
+        config = source(["id\n"], "wiki_table_questions", name="a.tsv")
+        before = config.recipe()
+        (tmp_path / "csv/200-csv").mkdir(parents=True)
+        (tmp_path / "csv/200-csv/1.csv").write_text("a\n")
+        assert config.recipe() != before
 
     def test_a_missing_file_is_told(self):
         with pytest.raises(InputError, match=r"/nowhere/a.jsonl: no such file"):

@@ -13,7 +13,7 @@ from tasks.sources.places import source_files
 
 
 def rows_of(reader, *values, use: Any = "", file="train.json"):
-    return [row for n, value in enumerate(values, 1) for row in reader.read(Record(value, Place(file, n), use))]
+    return [row for n, value in enumerate(values, 1) for row in reader.read(Record(value, Place(file, n), use, file))]
 
 
 def refused(reader, value, field, use="", file="train.json"):
