@@ -29,7 +29,7 @@ SIZES = (
     (1e6, "100K<n<1M"),
     (1e9, "1M<n<1B"),
 )
-MARKUP = re.compile(r"[\\|\[\]()!*_#~]")
+MARKUP = re.compile(r"[\\|\[\]!*_#~]")
 Counts = Mapping[str, Mapping[str, int]]
 
 

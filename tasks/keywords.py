@@ -33,7 +33,11 @@ MAX_WORDS = 4
 
 
 def run(
-    config: KeywordsConfig, output: Output, generator: Artifact, topics: Artifact, python_files: Artifact | None = None
+    config: KeywordsConfig,
+    output: Output,
+    generator: Artifact,
+    topics: Artifact,
+    python_files: Artifact | tuple[Artifact, ...] = (),
 ) -> Outcome:
     """`python_files` has a Python file in each row's text. Raises EmptyDataset when a field has no keyword left."""
     asker = None
@@ -41,7 +45,8 @@ def run(
         asker = Asker(config, Writer(open_engine(generator, config.resources), output), generator, output.fingerprint)
     written = [*asker.under_topics(topics.rows()), *asker.among_entities()] if asker else []
     unused = asker.rejected if asker else []
-    mined, skipped = mined_rows(config, python_files) if config.mined else ([], 0)
+    files = python_files if isinstance(python_files, tuple) else (python_files,)
+    mined, skipped = mined_rows(config, files) if config.mined else ([], 0)
     picked = [row for field in FIELDS for row in picked_keywords(field)] if config.picked else []
     shuffled = Random(row_seed(output.fingerprint, "picked")).sample(picked, len(picked))
     targets: Mapping[Field, int] = {"python": config.python_target, "maths": config.maths_target}
@@ -120,12 +125,12 @@ class Asker:
         return Random(row_seed(self.fingerprint, name)).sample([*things], min(count, len(things)))
 
 
-def mined_rows(config: KeywordsConfig, python_files: Artifact | None) -> tuple[list[Row], int]:
+def mined_rows(config: KeywordsConfig, python_files: Sequence[Artifact]) -> tuple[list[Row], int]:
     """Most frequent first, each the child of the first file that has it; and how many files are no Python."""
     origins: list[tuple[list[str], str]] = []
 
     def texts() -> Iterator[str]:
-        for file in python_files.iter_rows() if python_files else []:
+        for file in chain.from_iterable(files.iter_rows() for files in python_files):
             origins.append(([file["id"]], file["licence"]))
             yield file["text"]
 

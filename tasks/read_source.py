@@ -8,8 +8,9 @@ A killed stage reads over the records of the shards that are there and goes on w
 import importlib
 import json
 import pkgutil
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections import deque
+from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Any
 
 from infra.errors import EmptyDataset, InputError
@@ -18,6 +19,7 @@ from tasks import sources
 from tasks.configs.sources import SourceConfig
 from tasks.dropped import write_dropped
 from tasks.sources.base import SCHEMAS
+from tasks.sources.json_records import CutOff
 from tasks.sources.ledger import Book, Ledger
 from tasks.sources.sifting import Sieve, Source
 from tasks.tallies import told
@@ -29,6 +31,7 @@ QUARANTINE = "quarantine.jsonl"
 CHECKED_RECORDS = 50
 PLACES_TOLD = 3
 LOOSEN = {
+    "bad": "look whether the file is what the reader {reader} reads, or correct the rows",
     "licence": "licences={licences} keeps what is under one of these: name others, or state the data's in licence",
     "language": "name more languages than {languages}, or none for all",
     "too_short": "lower min_chars (now {min_chars})",
@@ -41,21 +44,24 @@ LOOSEN = {
 def run(config: SourceConfig, output: Output) -> Outcome:
     """Rows of the use's schema, with dropped.parquet and, for bad rows, quarantine.jsonl beside them.
 
-    Raises InputError for a source that changed since the plan was made or while it was read, for a bad row or a file cut off where bad_rows is "fail", for too many bad rows, and for a file
-    that cannot be read; EmptyDataset where the filters leave no row.
+    Raises InputError for a source that changed since the plan was made or while it was read, for a bad row or a file
+    cut off where bad_rows is "fail", for too many bad rows, and for a file that cannot be read; EmptyDataset where the
+    filters leave no row.
     """
     planned = config.digest or config.current_digest()
     check_digest(config, planned)
     source, ledger = Source(config), Ledger(output)
     sieve = Sieve(source, (row["id"] for shard in range(ledger.next_shard) for row in output.read_shard(shard)))
-    for number, shard in enumerate(batches(source.items(), config.shard_rows)):
-        if number >= ledger.next_shard:
-            rows, book = sieve.rows_of(shard, config.max_rows - ledger.book.counts["kept"])
-            ledger.put(book)
-            output.write_shard(number, rows, SCHEMAS[source.use])
-            output.progress(ledger.book.counts["kept"], config.max_rows, "rows")
-        if ledger.book.counts["kept"] >= config.max_rows:
-            break
+    shards = enumerate(parts(source.items(), config.shard_rows))
+    while ledger.book.counts["kept"] < config.max_rows and (found := next(shards, None)):
+        number, shard = found
+        if number < ledger.next_shard:
+            deque(shard, maxlen=0)
+            continue
+        rows, book = sieve.rows_of(shard, config.max_rows - ledger.book.counts["kept"])
+        ledger.put(book)
+        output.write_shard(number, rows, SCHEMAS[source.use])
+        output.progress(ledger.book.counts["kept"], config.max_rows, "rows")
     check_digest(config, planned)
     refuse(source, ledger.book)
     tell(source, output, ledger.book)
@@ -86,11 +92,10 @@ def check_source(config: SourceConfig) -> int:
     return len(rows)
 
 
-def batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Lists of `size` items, the last perhaps shorter."""
-    rest = iter(items)
-    while batch := list(islice(rest, size)):
-        yield batch
+def parts(items: Iterator[Any], size: int) -> Iterator[Iterator[Any]]:
+    """`size` items each, the last perhaps fewer; each has to be used up before the next."""
+    for first in items:
+        yield chain([first], islice(items, size - 1))
 
 
 def refuse(source: Source, book: Book) -> None:
@@ -116,8 +121,8 @@ def tell(source: Source, output: Output, book: Book) -> None:
     """What was left out: in the log and in files beside the rows."""
     if source.left_out:
         output.say(f"{len(source.left_out)} files of a test split are not read, the first: {source.left_out[0].name}")
-    for cut in source.cut_off:
-        output.say(str(cut))
+    for cut in book.cut_off:
+        output.say(str(CutOff(**cut)))
     kept, total = book.counts["kept"], book.counts["in"]
     output.say(f"{source.reader.name}: {kept} of {total} rows kept; dropped: {told(dropped(book)) or 'none'}")
     output.progress(kept, kept, "rows")
@@ -128,11 +133,7 @@ def tell(source: Source, output: Output, book: Book) -> None:
 
 
 def outcome(source: Source, book: Book) -> Outcome:
-    cut_off = [
-        {"file": source.names[cut.file], "row": cut.row, "byte": cut.byte, "end": cut.end, "reason": cut.reason}
-        for cut in source.cut_off
-    ]
-    result = {"source": source.reader.name, "use": source.use, "licences": book.licences, "cut_off": cut_off,
+    result = {"source": source.reader.name, "use": source.use, "licences": book.licences, "cut_off": book.cut_off,
               "synthetic": book.counts["synthetic"]}  # fmt: skip
     counts = {"in": book.counts["in"], "kept": book.counts["kept"]}
     counts |= {f"dropped:{reason}": count for reason, count in dropped(book).items()}

@@ -23,7 +23,7 @@ from deployments.data_page.page import MOST_ROWS, data_page
 from deployments.readable import harmless, print_manifest, print_row, print_table
 from infra.artifacts import Artifact, addresses, list_artifacts
 from infra.disk_errors import explained
-from infra.errors import InputError
+from infra.errors import InputError, StoreError
 from infra.manifest import MANIFEST
 from infra.storage import Storage
 from tasks.configs.base import Kind
@@ -115,7 +115,7 @@ def show(
             print_json(document)
         return
     count = ROWS if rows is None else rows
-    shown = [*itertools.islice(found.iter_rows(), offset, offset + count)] if found.parts() else []
+    shown = some_rows(found, offset, count) if found.parts() else []
     if as_json:
         print_json({"uri": found.uri, "manifest": manifest.model_dump(), "rows": [finite(row) for row in shown]})
         return
@@ -123,6 +123,13 @@ def show(
     print_manifest(console, found, manifest)
     for number, row in enumerate(shown, start=offset):
         print_row(console, number, row)
+
+
+def some_rows(artifact: Artifact, offset: int, count: int) -> list[dict[str, Any]]:
+    try:
+        return [*itertools.islice(artifact.iter_rows(), offset, offset + count)]
+    except StoreError as error:
+        raise type(error)(error.message, "`ratchet data verify` lists all such files") from error
 
 
 def write_page(artifact: Artifact, file: Path, offset: int, rows: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ class AttributesConfig(StageConfig):
     stage: ClassVar[str] = "attributes"
     module: ClassVar[str] = "tasks.attributes"
     kind: ClassVar[Kind] = "dataset"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     helpsteer2: str = ""
     """File with HelpSteer2's rows (.jsonl, .jsonl.gz or .parquet), identified by its content; empty: procedural set."""

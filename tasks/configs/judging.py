@@ -13,7 +13,7 @@ class JudgingConfig(StageConfig):
     stage: ClassVar[str] = "judge"
     module: ClassVar[str] = "tasks.judge"
     kind: ClassVar[Kind] = "dataset"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     truth_prompts: int = Field(default=1_000_000, ge=0)
     """Prompts with passing and failing answers that the reward model scores, to measure it. Ground truth alone decides

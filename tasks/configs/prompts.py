@@ -196,5 +196,7 @@ class PromptsConfig(StageConfig):
 
     def recipe(self) -> dict[str, Any]:
         return super().recipe() | {
-            "data": data_digest("prompts", "prompts/instructions", "documents.yaml", "keywords.yaml")
+            "data": data_digest(
+                "prompts", "prompts/instructions", "documents.yaml", "keywords.yaml", "personas.yaml", "user_words.yaml"
+            )
         }

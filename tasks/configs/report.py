@@ -10,7 +10,7 @@ class ReportConfig(StageConfig):
 
     stage: ClassVar[str] = "report"
     module: ClassVar[str] = "tasks.report"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     kind: ClassVar[Kind] = "report"
 
     project: str

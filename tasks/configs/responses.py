@@ -42,7 +42,7 @@ class ResponsesConfig(StageConfig):
 
     stage: ClassVar[str] = "responses"
     module: ClassVar[str] = "tasks.responses"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     responders: tuple[Responder, ...] = (
         Responder(label="generator greedy", open_samples=1),

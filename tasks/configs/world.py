@@ -32,6 +32,7 @@ class HumanRowsConfig(StageConfig):
 
     stage: ClassVar[str] = "world-human"
     module: ClassVar[str] = "tasks.world.human"
+    version: ClassVar[int] = 2
 
     answers: int = Field(default=36, ge=1)
     questions: int = Field(default=36, ge=1)
@@ -54,7 +55,7 @@ class WorldPromptsConfig(StageConfig):
 
     stage: ClassVar[str] = "world-prompts"
     module: ClassVar[str] = "tasks.world.prompts"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     asked: int = Field(default=360, ge=1)
     """Requests to the generator, the families taking turns."""
@@ -76,3 +77,4 @@ class ShuffleAnswersConfig(StageConfig):
 
     stage: ClassVar[str] = "shuffled-answers"
     module: ClassVar[str] = "tasks.world.shuffle"
+    version: ClassVar[int] = 2

@@ -19,6 +19,8 @@ from tasks.prompts.sentences import sentences
 TEMPLATE = template("document_qa")
 SPANS: dict[str, dict[str, Any]] = TEMPLATE["spans"]
 ASKING, ALLOWED = stems(TEMPLATE["asking"]), stems(TEMPLATE["allowed"])
+_ENDINGS = re.compile(r"(?:ing|ed)$")
+_ANOTHER = re.compile(r"(?:, |\band )(?:and )?(?:what|how|which|who|when|where)\b")
 BEGINNING = 5
 """Letters by which two forms of a word are known as one."""
 
@@ -44,8 +46,8 @@ class Fact:
     @property
     def answers(self) -> list[str]:
         """The span, and its digits where it is a number in words."""
-        number = final_number(self.span) if self.kind == "quantity" else None
-        return [self.span, *([] if number is None or str(number) == self.span else [str(number)])]
+        spelled = self.kind == "quantity" and self.span.isalpha()
+        return [self.span, *([str(final_number(self.span))] if spelled else [])]
 
 
 @register("document_qa")
@@ -113,6 +115,8 @@ def _fault(question: str, begin: str, fact: Fact) -> str:
         return "off_topic"
     if own - _known(own, fact.document.text) - ALLOWED:
         return "made_up"
+    if _ANOTHER.search(question):
+        return "asks_twice"
     if copies(question.removeprefix(begin), TEMPLATE["ask"]):
         return "copies_an_example"
     return flaw(question)
@@ -121,10 +125,10 @@ def _fault(question: str, begin: str, fact: Fact) -> str:
 def _known(asked_for: set[str], text: str) -> set[str]:
     """Words that the text has, in this form or another."""
     told = stems(text)
-    beginnings = {word[:BEGINNING] for word in told}
     return {
         word for word in asked_for
-        if word[:BEGINNING] in beginnings or told & set(TEMPLATE["irregular"].get(word, "").split())
+        if any(one.startswith(_ENDINGS.sub("", word)[:BEGINNING]) for one in told)
+        or told & set(TEMPLATE["irregular"].get(word, "").split())
     }  # fmt: skip
 
 

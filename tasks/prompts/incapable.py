@@ -19,18 +19,18 @@ CLASSES = ("cannot", "can")
 @register("incapable")
 def write(job: Job) -> Conversation:
     """Kinds and classes take turns over the topics, so that each has its share."""
-    topics = job.topics(job.drafts(1))
+    topics = job.topics(job.drafts(1) * TEMPLATE["tries"])
     kinds = job.rng.sample([*KINDS], len(KINDS))
     places = [(kinds[turn // 2 % len(kinds)], CLASSES[turn % 2]) for turn in range(len(topics))]
-    templates = [_template(kind, side) for kind, side in places]
+    openings = [job.rng.choice(KINDS[kind][side]) for kind, side in places]
     answers = yield [
-        job.ask(shown, topic=topic["topic"], kind=KINDS[kind]["about"], opening=job.rng.choice(KINDS[kind][side]))
-        for topic, (kind, side), shown in zip(topics, places, templates, strict=True)
+        job.ask(_template(kind, side), topic=topic["topic"], kind=KINDS[kind]["about"], opening=opening)
+        for topic, (kind, side), opening in zip(topics, places, openings, strict=True)
     ]
     drafts: dict[str, list[Draft]] = {side: [] for side in CLASSES}
-    for topic, (kind, side), shown, answer in zip(topics, places, templates, answers, strict=True):
+    for topic, (kind, side), answer in zip(topics, places, answers, strict=True):
         text = _first(answer)
-        if fault := _fault(text, topic, shown, job):
+        if fault := _fault(text, topic, _template(kind, side), job):
             job.reject(fault, answer.text, f"{kind}, {side}")
         else:
             drafts[side].append(_draft(topic, text, kind, side))

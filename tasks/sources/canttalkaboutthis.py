@@ -5,8 +5,8 @@
 
 `conversation_with_distractors` is one conversation or a list of them; each gives a dialogue. As prompts: each of them
 up to a distractor, which the answer has to turn down. The part that Mixtral wrote is CC-BY-4.0, the part that GPT-4
-wrote CC-BY-NC-4.0: the names of file and folders tell, the nearest first, the licence is "" where it names neither. The human test set is TFEval's:
-leave it out of training.
+wrote CC-BY-NC-4.0: the names of file and folders tell, the nearest first; the licence is "" where none names either.
+The human test set is TFEval's: leave it out of training.
 """
 
 from collections.abc import Iterator, Mapping

@@ -4,6 +4,7 @@
     {"system": "", "mask": "User", "conversations": [{"from": "User", "value": "…"}, …]}      NeMo-Aligner, ShareGPT
     {"prompt": "…" or [messages], "completion": "…" or [messages]}      TRL
     {"instruction": "…", "input": "…", "output": "…"}                   Alpaca
+    {"input": "…", "output": "…"}                                       NeMo-Aligner
     {"text": "<extra_id_0>System…"}                                     NeMo-Aligner's prompt format
 
 Answers of which nobody says who wrote them count as synthetic, so that the human share is never overstated; the source
@@ -70,7 +71,9 @@ def answered(record: Record, *names: str) -> list[Message]:
 
 
 def instruction(record: Record) -> str:
-    """Alpaca's two fields; the input is often empty."""
+    """Alpaca's two fields, of which the input is often empty; NeMo-Aligner has the input alone."""
+    if record.get("instruction", "prompt", "question") is None:
+        return record.text("instruction", "prompt", "question", "input")
     given = record.text("input", empty=True) if record.get("input") is not None else ""
     return "\n\n".join(part for part in (record.text("instruction", "prompt", "question"), given) if part)
 

@@ -44,25 +44,47 @@ def _parquet_records(stream: BufferedIOBase, file: str) -> Iterator[Item]:
     row = 0
     try:
         for batch in pq.ParquetFile(stream).iter_batches(batch_size=BATCH_ROWS):
-            for value in batch.to_pylist():
-                row += 1
-                yield Record(value, Place(file, row))
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+            yield from _batch_records(batch, file, row)
+            row += len(batch)
+    except (OSError, pa.ArrowException) as error:
         raise InputError(
             f"{file}: no Parquet that can be read after row {row}: {error}",
             "a Parquet file that was cut off cannot be read at all: get it again",
         ) from error
 
 
+def _batch_records(batch: pa.RecordBatch, file: str, before: int) -> Iterator[Item]:
+    """Each row by itself where one has what Python cannot hold: no UTF-8, or a time out of its range."""
+    places = [Place(file, before + number) for number in range(1, len(batch) + 1)]
+    try:
+        yield from map(Record, batch.to_pylist(), places)
+        return
+    except (ValueError, OverflowError) as error:
+        if len(batch) == 1:
+            yield BadRow(places[0], "", f"no values that can be read: {error}")
+            return
+    for number in range(len(batch)):
+        yield from _batch_records(batch.slice(number, 1), file, before + number)
+
+
 def _table_records(stream: BufferedIOBase, file: str, *, tabs: bool) -> Iterator[Item]:
-    """Rows by their header. TSV knows no quotes (IANA's text/tab-separated-values), CSV is read strictly."""
+    """Rows by their header; empty lines are none. TSV has no quotes (IANA's text/tab-separated-values), CSV is read
+    strictly. Raises InputError for a header that cannot be read or has a name twice.
+    """
     text = io.TextIOWrapper(cast(BinaryIO, stream), encoding="utf-8-sig", errors="surrogateescape", newline="")
     rows = csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE) if tabs else csv.reader(text, strict=True)
-    header = next(rows, [])
+    try:
+        header = next(filter(None, rows), [])
+    except (csv.Error, *UNREADABLE) as error:
+        remedy = "give a table whose first row names its columns"
+        raise InputError(f"{file}: no header that can be read: {error}", remedy) from error
+    if repeated := sorted({name for name in header if header.count(name) > 1}):
+        raise InputError(f"{file}: columns of the same name: {', '.join(repeated)}", "name each column differently")
     for row in range(1, 1 << 62):
         place = Place(file, row)
         try:
-            yield _table_record(header, next(rows), place)
+            if cells := next(rows):
+                yield _table_record(header, cells, place)
         except StopIteration:
             return
         except csv.Error as error:
@@ -88,7 +110,11 @@ def _table_record(header: list[str], cells: list[str], place: Place) -> Item:
 def _text_record(stream: BufferedIOBase, file: str) -> Iterator[Item]:
     """The whole file, as one text."""
     place = Place(file, 1, 0)
-    raw: Any = stream.read(LONGEST + 1)
+    try:
+        raw: Any = stream.read(LONGEST + 1)
+    except UNREADABLE as error:
+        yield CutOff(file, 1, 0, stream.tell(), str(error))
+        return
     if len(raw) > LONGEST:
         yield BadRow(place, "", f"found more than {LONGEST} bytes, expected one document a file")
         return

@@ -12,7 +12,13 @@ from collections.abc import Iterable, Iterator
 from bs4 import BeautifulSoup
 from bs4.element import CData, NavigableString, PageElement, Tag
 
-_BEGINS = re.compile(r'\s*<(?:div class="markdown|(?:p|ol|ul|pre|h[1-6]|table|blockquote)>)')
+_WRAPPER = re.compile(r'\s*<div class="markdown')
+"""ChatGPT's own, around a whole answer."""
+_BEGINS = re.compile(
+    r"\s*+(?:[^<`]*+<br ?/?>\s*+|<(span|b|strong|i|em|u|s|a|code|font)(?:\s[^<>]*+)?>[^<`]*+</\1>\s*+|<div>\s*+)*+"
+    r"<(?:p|ol|ul|pre|h[1-6]|table|blockquote)(?:\s[^<>]*+)?>"
+)
+"""A block, perhaps after some words in a line of their own."""
 _TIGHT = re.compile(r"- |\d+\. |```")
 """What stands close under its item: a list, or code."""
 SILENT = frozenset({"button", "svg", "script", "style", "head", "template"})
@@ -27,11 +33,11 @@ MARKS = {"strong": "**", "b": "**", "em": "*", "i": "*", "del": "~~", "s": "~~"}
 
 def is_html(text: str) -> bool:
     """Whether an answer is HTML as a whole. Markdown that speaks about HTML, or shows some, is none."""
-    return bool(_BEGINS.match(text)) and "```" not in text
+    return bool(_WRAPPER.match(text)) or (bool(_BEGINS.match(text)) and "```" not in text)
 
 
 def markdown(html: str) -> str:
-    """Raises RecursionError for elements within hundreds of others."""
+    """Raises RecursionError for elements within hundreds of others, ParserRejectedMarkup for what is no HTML."""
     return "\n\n".join(_blocks(BeautifulSoup(html, "html.parser").children))
 
 
@@ -88,7 +94,7 @@ def _code(pre: Tag) -> str:
 def _list(tag: Tag) -> str:
     """Each item's later lines are moved in under its first."""
     start = str(tag.get("start", "1"))
-    number = int(start) if start.isdecimal() else 1
+    number = int(start) if re.fullmatch("[0-9]{1,9}", start) else 1
     lines = []
     for place, item in enumerate(_items(tag)):
         mark = f"{number + place}. " if tag.name == "ol" else "- "

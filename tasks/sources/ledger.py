@@ -28,6 +28,8 @@ class Book:
     """Entries of tasks/dropped.py."""
     quarantined: list[dict[str, Any]] = field(default_factory=list)
     """Bad rows' file, row, byte, field and reason."""
+    cut_off: list[dict[str, Any]] = field(default_factory=list)
+    """Fields of CutOff, for each file that turned out to end in mid-record."""
 
     def drop(self, reason: str, messages: list[dict[str, str]], **known: str) -> None:
         """Count a row that is left out, and keep it while there are few of its kind."""
@@ -56,6 +58,7 @@ class Book:
             if sum(mine["reason"] == entry["reason"] for mine in self.dropped) < KEPT_PER_REASON:
                 self.dropped.append(entry)
         self.quarantined = [*self.quarantined, *other.quarantined][:KEPT_PER_REASON]
+        self.cut_off = [*self.cut_off, *other.cut_off]
         self.licences = sorted({*self.licences, *other.licences})
         self.counts += other.counts
 

@@ -1,8 +1,14 @@
 """Numbers as data sets write them."""
 
+import re
 from fractions import Fraction
 
 from tasks.sources.base import Record
+
+LONGEST = 400
+"""Characters; a double has fewer digits, however it is written."""
+_LARGE = re.compile(r"[eE][+-]?[\d_]{4}")
+"""An exponent beyond any double's, which takes seconds to expand."""
 
 
 def number_of(record: Record, *names: str) -> Fraction:
@@ -16,7 +22,10 @@ def number_of(record: Record, *names: str) -> Fraction:
 
 def as_number(text: str) -> Fraction | None:
     """The number that is the whole text, such as " +65.49", "$89,034.79$", "−2" or "3/4"; None for anything else."""
+    plain = text.strip().strip("$").replace(",", "").replace("−", "-")
+    if len(plain) > LONGEST or _LARGE.search(plain):
+        return None
     try:
-        return Fraction(text.strip().strip("$").replace(",", "").replace("−", "-"))
+        return Fraction(plain)
     except (ValueError, ZeroDivisionError):
         return None

@@ -5,7 +5,7 @@
     {"prompt": "<extra_id_0>System…Assistant\\n", "chosen_response": "…\\n<extra_id_1>", "rejected_response": "…",
      "chosen_reward": 3.2, "rejected_reward": 1.1}                 NeMo-Aligner
 
-Rewards are numbers, both or neither.
+Rewards are numbers, both or neither; the chosen answer's is the higher one.
 """
 
 import math
@@ -25,10 +25,13 @@ def read(record: Record) -> Iterator[dict[str, Any]]:
     chosen, rejected = answered(record, *CHOSEN), answered(record, *REJECTED)
     named = record.get("prompt", "question") is not None
     prompt = asked(record, "prompt", "question") if named else _shared(chosen, rejected)
-    rewards = {f"{name}_reward": _reward(record, name) for name in ("chosen", "rejected")}
-    if (rewards["chosen_reward"] is None) != (rewards["rejected_reward"] is None):
-        record.refuse("chosen_reward, rejected_reward", [*rewards.values()], "both rewards, or neither")
-    yield preference_row(record, prompt, _after(prompt, chosen), _after(prompt, rejected), **rewards)
+    better, worse = _reward(record, "chosen"), _reward(record, "rejected")
+    if (better is None) != (worse is None):
+        record.refuse("chosen_reward, rejected_reward", [better, worse], "both rewards, or neither")
+    if better is not None and worse is not None and better <= worse:
+        record.refuse("chosen_reward, rejected_reward", [better, worse], "a higher one for the chosen answer")
+    answers = _after(prompt, chosen), _after(prompt, rejected)
+    yield preference_row(record, prompt, *answers, chosen_reward=better, rejected_reward=worse)
 
 
 def _shared(chosen: list[Message], rejected: list[Message]) -> list[Message]:
@@ -56,7 +59,7 @@ def _reward(record: Record, name: str) -> float | None:
         return None
     try:
         value = float(found) if isinstance(found, str | int | float) and not isinstance(found, bool) else math.nan
-    except ValueError:
+    except (ValueError, OverflowError):
         value = math.nan
     if not math.isfinite(value):
         record.refuse(field, found, "a number")

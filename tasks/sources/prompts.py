@@ -16,8 +16,18 @@ from tasks.sources.rows import Message, prompt_row, user
 @register("prompts", use="prompts", also=("openers",), licence="", synthetic=False)
 def read(record: Record) -> Iterator[dict[str, Any]]:
     topic = record.text("topic", empty=True) if record.get("topic") is not None else ""
-    unsafe = record.get("unsafe") is True
+    unsafe = _flag(record, "unsafe")
     yield prompt_row(record, _messages(record), topic=topic, unsafe=unsafe)
+
+
+def _flag(record: Record, name: str) -> bool:
+    """A boolean, in CSV as text; false where nothing is said."""
+    found = record.get(name)
+    if found is None:
+        return False
+    if str(found).strip().lower() not in ("true", "false") or not isinstance(found, str | bool):
+        record.refuse(name, found, "true or false")
+    return str(found).strip().lower() == "true"
 
 
 def _messages(record: Record) -> list[Message]:

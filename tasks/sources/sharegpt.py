@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from bs4.exceptions import ParserRejectedMarkup
+
 from tasks.sources.base import Record, register
 from tasks.sources.html import is_html, markdown
 from tasks.sources.rows import dialogue_row, prompt_row, turns
@@ -42,5 +44,5 @@ def _clean(record: Record, message: dict[str, str]) -> dict[str, str]:
         return message
     try:
         return message | {"content": markdown(message["content"])}
-    except RecursionError:
-        record.refuse("conversations", message["content"], "HTML with fewer elements within each other")
+    except (RecursionError, ParserRejectedMarkup) as error:
+        record.refuse("conversations", message["content"], f"HTML that can be read ({type(error).__name__})")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 from infra.errors import InputError
@@ -9,7 +10,7 @@ from tasks.configs.sources import SourceConfig, Use
 from tasks.rows import ATTRIBUTES, make_row
 from tasks.sources.base import READERS, SCHEMAS, BadRow, Record
 from tasks.sources.files import read_file
-from tasks.sources.json_records import CutOff
+from tasks.sources.json_records import CutOff, Item
 from tasks.sources.language import language_of
 from tasks.sources.ledger import Book
 from tasks.sources.places import files_to_read
@@ -33,19 +34,11 @@ class Source:
         self.files, self.left_out = files_to_read(config.path, self.reader.files)
         self.names = {file.location: file.name for file in self.files}
         """Of the files within the source: rows hold no place of this machine."""
-        self.cut_off: list[CutOff] = []
-        """Where files turned out to end in mid-record."""
 
-    def items(self) -> Iterator[Record | BadRow]:
-        """Records of all files. Raises InputError for a file cut off where bad_rows is "fail"."""
+    def items(self) -> Iterator[Item]:
+        """Records of all files, what is broken among them, and where files are cut off."""
         for file in self.files:
-            for item in read_file(file, self.use):
-                if not isinstance(item, CutOff):
-                    yield item
-                elif self.config.bad_rows == "fail":
-                    raise InputError(str(item), "get the file again, or keep its whole rows with bad_rows=quarantine")
-                else:
-                    self.cut_off.append(item)
+            yield from read_file(file, self.use)
 
 
 class Sieve:
@@ -57,14 +50,14 @@ class Sieve:
         self.seen = {*seen}
         """Ids of the rows that are there."""
 
-    def rows_of(self, items: Iterable[Record | BadRow], most: int) -> tuple[list[Row], Book]:
-        """At most `most` rows. Raises InputError for a bad row where bad_rows is "fail"."""
+    def rows_of(self, items: Iterable[Item], most: int) -> tuple[list[Row], Book]:
+        """At most `most` rows, with nothing read after them. Raises InputError for a bad row or a file cut off where
+        bad_rows is "fail".
+        """
         rows: list[Row] = []
         book = Book()
         for item in items:
             for row in self._read(item, book):
-                if len(rows) == most:
-                    return rows, book
                 book.counts["in"] += 1
                 language = row.pop("language", "")
                 finished = self._finished(row)
@@ -74,10 +67,17 @@ class Sieve:
                     self.seen.add(finished["id"])
                     book.keep(finished)
                     rows.append(finished)
+                if len(rows) == most:
+                    return rows, book
         return rows, book
 
-    def _read(self, item: Record | BadRow, book: Book) -> list[Row]:
+    def _read(self, item: Item, book: Book) -> list[Row]:
         """The reader's rows of one record; a record that gives none counts as passed over."""
+        if isinstance(item, CutOff):
+            if self.config.bad_rows == "fail":
+                raise InputError(str(item), "get the file again, or keep its whole rows with bad_rows=quarantine")
+            book.cut_off.append(asdict(item) | {"file": self.source.names[item.file]})
+            return []
         try:
             if isinstance(item, BadRow):
                 raise item

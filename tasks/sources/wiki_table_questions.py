@@ -20,6 +20,7 @@ from infra.errors import InputError
 from tasks.judges.ground_truth import verifier
 from tasks.judges.verifiers.contains_all import NUMBER, value_of
 from tasks.sources.base import Record, register
+from tasks.sources.json_records import UNREADABLE
 from tasks.sources.markdown import table
 from tasks.sources.nested import flattened
 from tasks.sources.places import neighbours, source_files
@@ -56,11 +57,14 @@ def _table_of(record: Record) -> list[list[str]]:
     context = record.text("context")
     if not _CONTEXT.fullmatch(context):
         record.refuse("context", context, "the path of a table, such as csv/204-csv/590.csv")
-    places = neighbours(record.place.file, context)
-    for place in places:
-        if rows := _rows(place):
+    for place in neighbours(record.place.file, context):
+        try:
+            rows = _rows(place)
+        except (UnicodeDecodeError, csv.Error, *UNREADABLE) as error:
+            record.refuse("context", context, f"a table that can be read ({error})")
+        if rows:
             return rows
-    record.refuse("context", context, f"a table at {' or '.join(places)}")
+    record.refuse("context", context, "a table there, beside the file or beside its folder")
 
 
 @lru_cache(maxsize=256)

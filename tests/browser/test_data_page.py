@@ -265,3 +265,19 @@ def test_no_rows_at_all(page: Any, write: Write) -> None:
     page.open(write("nothing", [], TEXT))
     assert count(page) == "0 rows"
     page.press("j")
+
+
+def test_an_address_that_was_cut_short_opens_the_page(page: Any, write: Write) -> None:
+    page.open(write("cut", [make_row(TEXT, {"text": "tea", **PROVENANCE}, 1)], TEXT), "%E0%A4%A")
+    assert page.text("#title") == "the cut" and page.problems == []
+
+
+def test_a_page_whose_data_is_damaged_says_so(page: Any, write: Write) -> None:
+    file = write("damaged", [make_row(TEXT, {"text": "tea", **PROVENANCE}, 1)], TEXT)
+    start = '<script type="text/plain" id="data">'
+    before, data = file.read_text().split(start)
+    file.write_text(before + start + data[9:])
+    page.send("Page.navigate", url=file.as_uri())
+    page.wait("document.getElementById('title')?.textContent === 'This page cannot be shown'")
+    assert "make it again with `ratchet data show --html`" in page.text("#subtitle")
+    page.problems.clear()

@@ -160,6 +160,12 @@ def test_showing_changed_rows_fails_with_one_json_document(ratchet, chain):
     assert ended.code == 1 and "sha256" in ended.document["error"]["message"]
 
 
+def test_show_names_the_check_where_a_part_is_missing(ratchet, chain):
+    Path(chain["prompts"].uri, "part-00000.parquet").unlink()
+    ended = ratchet("data", "show", chain["prompts"].uri)
+    assert ended.code == 1 and "part-00000.parquet" in ended.err and "ratchet data verify" in ended.err
+
+
 @pytest.mark.parametrize(
     "arguments", [("data", "nosuch"), ("data", "ls", "--kind", "poem"), ("data", "show", "a", "--rows=-1")]
 )

@@ -1,12 +1,14 @@
 """`ratchet data export`: the folder that comes out opens in `datasets`, and its card tells what it is."""
 
 import json
+import re
 from pathlib import Path
 
 import datasets
 import pytest
 import yaml
 
+from deployments.data_card import plain
 from tasks.rows import ATTRIBUTE, DIALOGUE, KEYWORD, PREFERENCE, PROMPT, RESPONSE, TEXT, TOPIC, make_row
 from tests.deployments.test_data_trace import dialogue as answered
 from tests.deployments.test_data_trace import pair
@@ -112,6 +114,26 @@ def test_nothing_is_overwritten(ratchet, mixed, tmp_path):
     ended = ratchet("data", "export", mixed.uri, tmp_path / "out", "--json")
     assert ended.code == 2 and "holds something already" in ended.err
     assert (tmp_path / "out" / "README.md").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("below", ["out", "more/out"])
+def test_a_file_in_the_way_is_one_line(ratchet, mixed, tmp_path, below):
+    (tmp_path / "file").write_text("x")
+    for command in (("data", "export", mixed.uri), ("data", "show", mixed.uri, "--html")):
+        ended = ratchet(*command, tmp_path / "file" / below)
+        assert ended.code in (1, 2) and "file" in ended.err and len(ended.err.splitlines()) == 1
+
+
+def test_nothing_in_a_row_becomes_a_link_or_an_image(ratchet, put_rows, tmp_path):
+    hostile = "![x](http://evil.example/a.png)"
+    rows = [answered(asked("one"), "1") | {"licence": licence} for licence in (hostile, "MIT")]
+    artifact = put_rows("mix", hostile, rows, DIALOGUE)
+    ratchet("data", "export", artifact.uri, tmp_path / "out")
+    body = (tmp_path / "out" / "README.md").read_text().split("---\n", 2)[2]
+    assert "evil.example" in body and "2 licences apply" in body
+    outside = re.sub(r"`[^`]*`|^    .*$", "", body, flags=re.M)  # code, in marks or indented
+    assert not re.search(r"(?<!\\)\](?=\()|(?<!\\)!\[", outside) and "http://" not in outside
+    assert plain("[a] ! b*c_d & <e> | f") == "\\[a\\] \\! b\\*c\\_d &amp; &lt;e> \\| f"
 
 
 def test_a_damaged_part_leaves_nothing_behind(ratchet, mixed, tmp_path):

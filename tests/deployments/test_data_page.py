@@ -75,6 +75,8 @@ def test_lengths_of_pairs_and_texts():
     row = pair(one, other) | {"chosen_reward": 2.0, "rejected_reward": 0.5}
     assert lengths(row) == {"chosen_words": 3, "rejected_words": 1, "reward_gap": 1.5}
     assert lengths(pair(one, other)) == {"chosen_words": 3, "rejected_words": 1}
+    for half in ({"chosen_reward": 2.0}, {"rejected_reward": 2.0}):
+        assert "reward_gap" not in lengths(pair(one, other) | half)
     assert lengths({"text": "three words here"}) == {"words": 3} and lengths({}) == {"words": 0}
 
 

@@ -8,6 +8,7 @@ from infra.artifacts import Artifact
 from infra.stack import Stack
 from infra.tracking import Registry, Tracker
 from tasks.rows import DIALOGUE, PROMPT
+from tests.deployments.test_data_gc import rest
 from tests.deployments.test_data_trace import dialogue, prompt, weights
 
 
@@ -26,16 +27,20 @@ def models(put, put_rows, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> d
     return {"prompts": prompts, "dialogues": answered, "taught": taught, "stray": stray}
 
 
-def test_a_version_is_traced_and_kept(ratchet, models, workspace):
+def test_a_version_is_traced_and_kept(ratchet, models, workspace, store):
     ended = ratchet("data", "trace", "models:/demo@generator", "--json")
     assert ended.code == 0, ended.err
     found = ended.document
     assert found["id"] == models["taught"].fingerprint
     assert [entry["uri"] for entry in found["taught_by"]] == [models["dialogues"].uri]
+    assert found["versions"] == [{"version": "models:/demo/1", "aliases": ["generator"]}]
+    assert "not known" not in ratchet("data", "trace", "models:/demo/1").err
     ended = ratchet("data", "trace", "models:/demo/7")
     assert ended.code == 2 and "is not in the registry" in ended.err
 
+    rest(store)
     collected = ratchet("data", "gc", "--older-than", "0", "--yes", "--json")
+    assert collected.code == 0 and "starting" not in collected.err, "the registry's database is read without a server"
     assert [item["uri"] for item in collected.document["items"]] == [models["stray"].uri]
     assert models["taught"].exists() and models["prompts"].exists() and not models["stray"].exists()
 
@@ -54,4 +59,4 @@ def test_a_configured_server_that_does_not_answer_is_said(ratchet, models, monke
     assert traced.code == 0 and "registered versions are not known: no MLflow server answers" in traced.err
     listed = ratchet("data", "gc", "--older-than", "0", "--json")
     assert listed.code == 0 and models["stray"].uri not in {item["uri"] for item in listed.document["items"]}
-    assert "brought in from outside is kept" in listed.err
+    assert "every model is kept" in listed.err

@@ -140,12 +140,44 @@ def test_a_long_list_is_cut_for_people_only(ratchet, put_rows):
     assert len(ratchet("data", "trace", root["id"], "--json").document["children"]) == 60
 
 
-def test_a_broken_part_is_named(ratchet, chain):
+@pytest.mark.parametrize("damage", ["cut", "lost"])
+def test_a_broken_part_is_named_and_the_rest_is_traced(ratchet, chain, damage):
     part = Path(chain["pairs"].uri, "part-00000.parquet")
     part.chmod(0o644)
-    part.write_bytes(part.read_bytes()[:100])
-    ended = ratchet("data", "trace", chain["row"]["id"])
-    assert ended.code == 1 and "part-00000.parquet cannot be read" in ended.err and len(ended.err.splitlines()) == 1
+    part.write_bytes(part.read_bytes()[:100]) if damage == "cut" else part.unlink()
+    asked = chain["asked"][2]["id"]
+    found = ratchet("data", "trace", asked, "--json").document
+    (lost,) = found["unreadable"]
+    assert found["id"] == asked and lost.startswith(f"preferences/{chain['pairs'].fingerprint}/part-00000.parquet: ")
+    ended = ratchet("data", "trace", asked)
+    assert ended.code == 0 and "cannot be read, and is missing here: preferences/" in ended.err
+    ended = ratchet("data", "trace", "0" * 32)
+    assert ended.code == 2 and "1 parts cannot be read" in ended.err
+    whole = ratchet("data", "trace", chain["prompts"].fingerprint, "--json").document
+    assert whole["unreadable"] == [], "an artifact is traced without a look at rows"
+
+
+def test_stage_and_fingerprint_or_a_uri_will_do(ratchet, chain):
+    for name in (f"prompts/{chain['prompts'].fingerprint[:8]}", chain["prompts"].uri):
+        ended = ratchet("data", "trace", name, "--json")
+        assert ended.code == 0 and ended.document["id"] == chain["prompts"].fingerprint
+    assert ratchet("data", "trace", "prompts/0000").code == 2
+
+
+def test_parents_that_no_artifact_holds_are_explained(ratchet, chain, put_rows):
+    document = "d" * 32
+    row = prompt("of a bundled document") | {"parents": [document]}
+    put_rows("prompts", "shipped", [row], PROMPT)
+    shown = ratchet("data", "trace", row["id"]).out
+    assert f"{document}  not in this store" in shown
+    assert "rows that ship with the project have no artifact" in shown
+    assert "have no artifact" not in ratchet("data", "trace", chain["row"]["id"]).out
+
+
+def test_stray_files_among_records_are_no_projects(ratchet, chain, store):
+    for key in ("records/README", "records/.DS_Store", "records/demo/notes.txt"):
+        store.put(key, b"x")
+    assert ratchet("data", "trace", chain["row"]["id"], "--json").code == 0
 
 
 def test_twenty_thousand_rows_in_seconds(put_rows, store):

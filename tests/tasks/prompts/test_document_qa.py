@@ -37,6 +37,7 @@ def document_job(*texts: str, wanted: int = 2) -> Job:
     return a_job("document_qa", wanted, material={"documents": [text_row(text) for text in texts]})
 
 
+FORMS = "Four nurses wore the lamps that Ada joined. They lost one and the cable was cut. It works 0.4 hours."
 GOOD = {"1931": "was the ferry built?", "48": "does the ferry have?", "three": "run the ferry with Anna?"}
 """How questions go on from their beginning."""
 
@@ -64,6 +65,13 @@ def test_a_document_answers_its_questions_word_for_word() -> None:
     assert verify(three.verifier, "3 sailors") is True
 
 
+def test_a_question_may_have_another_form_of_a_word() -> None:
+    words = {"joining", "join", "lose", "work", "lamp", "wood", "cabin"}
+    assert document_qa._known(words, FORMS) == {"joining", "join", "lose", "work", "lamp"}
+    facts = document_qa.facts_of(document_qa.Document(text_row(FORMS), FORMS, {}))
+    assert [fact.answers for fact in facts if fact.kind == "quantity"] == [["0.4"]]
+
+
 def test_some_questions_are_about_another_document() -> None:
     drafts = []
     for seed in range(12):
@@ -85,6 +93,7 @@ def test_some_questions_are_about_another_document() -> None:
         ("did the mill grind its corn?", "1931", "off_topic"),
         ("was the ferry to Marstal built from wood?", "1931", "made_up"),
         ("was the ferry", "1931", "unfinished"),
+        ("was the ferry built, and how many seats has it?", "1931", "asks_twice"),
         ("was the ferry built?", "In 1845", "answered_otherwise"),
     ],
 )

@@ -18,14 +18,13 @@ def test_both_classes_of_each_kind_have_their_share_and_their_verdict() -> None:
         return f"{ask.messages[-1]['content']} my cousin and the {topic} in his house. And tell him that he is…"
 
     drafts = respond(incapable.write(job), say)
-    assert [draft.details["can"] for draft in drafts] == [False, True] * 4
+    assert len(drafts) >= 12 and [draft.details["can"] for draft in drafts] == [False, True] * (len(drafts) // 2)
     for cannot, can in zip(drafts[::2], drafts[1::2], strict=True):
-        assert cannot.task == can.task and payload(can) == {"refuse": False}
+        assert payload(can) == {"refuse": False}
         assert verify(cannot.verifier, payload(cannot)["start"]) is True
         assert verify(can.verifier, payload(cannot)["start"]) is False
-        openings = incapable.KINDS[can.task]
-        assert cannot.messages[0]["content"].startswith(tuple(openings["cannot"]))
-        assert can.messages[0]["content"].startswith(tuple(openings["can"]))
+        assert cannot.messages[0]["content"].startswith(tuple(incapable.KINDS[cannot.task]["cannot"]))
+        assert can.messages[0]["content"].startswith(tuple(incapable.KINDS[can.task]["can"]))
         assert can.messages[0]["content"].endswith("in his house.")
 
 

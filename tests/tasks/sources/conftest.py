@@ -1,11 +1,17 @@
-"""What every reader's test needs: rows of a record in a data set's own form, or why it is refused."""
+"""What readers' tests need: rows of a record in a data set's own form, or why it is refused; files and the stage."""
 
+import gzip
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tasks import read_source  # noqa: F401 - registers every reader
+from infra.artifacts import Artifact
+from infra.identity import fingerprint_of
+from infra.output import Output
+from tasks import read_source
+from tasks.configs.sources import SourceConfig
 from tasks.sources.base import READERS, BadRow, Place, Record
 
 Rows = list[dict[str, Any]]
@@ -33,3 +39,34 @@ def refusal_of(rows_of: Callable[..., Rows]) -> Callable[..., str]:
         return str(caught.value)
 
     return read
+
+
+@pytest.fixture
+def source(tmp_path):
+    """`source(records, reader="prompts", **settings)`: the config of a file with these records."""
+
+    def make(records, reader="prompts", name="own.jsonl", **settings) -> SourceConfig:
+        path = tmp_path / "data" / name
+        path.parent.mkdir(exist_ok=True)
+        lines = "".join(record if isinstance(record, str) else json.dumps(record) + "\n" for record in records)
+        path.write_bytes(gzip.compress(lines.encode()) if name.endswith(".gz") else lines.encode())
+        return SourceConfig(reader=reader, path=str(path), **settings)
+
+    return make
+
+
+@pytest.fixture
+def output(store, tmp_path):
+    """`output(events)`: where a stage that is called by itself writes."""
+
+    def make(events) -> Output:
+        fingerprint = fingerprint_of("source", 1, {"by": "itself"}, {})
+        artifact = Artifact(stage="source", kind="dataset", fingerprint=fingerprint, store=store.uri)
+        return Output(artifact, store, events, tmp_path)
+
+    return make
+
+
+@pytest.fixture
+def read(run_stage):
+    return lambda config: run_stage(read_source.run, config)

@@ -54,6 +54,7 @@ class TestShareGPT:
             (shared(ASKED, MORE, HTML), "dialogues", "messages, turn 2"),
             (shared(ASKED, ("gpt", "<p> </p>")), "dialogues", "messages, turn 2"),
             (shared(ASKED, ("gpt", "<p>" + "<b>" * 3000)), "dialogues", "conversations"),
+            (shared(ASKED, ("gpt", "<p>hi <![n>")), "dialogues", "conversations"),
         ],
     )
     def test_what_is_no_conversation_is_refused(self, refusal_of, record, use, field):

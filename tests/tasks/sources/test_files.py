@@ -72,6 +72,23 @@ class TestTables:
         (row,) = self.write(tmp_path, b'a\tb\n"1\tsay "two"\n', "a.tsv")
         assert row.value == {"a": '"1', "b": 'say "two"'}
 
+    @pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+    def test_blank_lines_are_no_rows(self, tmp_path, name):
+        comma = b"," if name == "a.csv" else b"\t"
+        found = self.write(tmp_path, b"\na,b\n1,2\n\r\n3,4\n\n".replace(b",", comma), name)
+        assert [item.value for item in found] == [{"a": "1", "b": "2"}, {"a": "3", "b": "4"}]
+
+    def test_columns_of_one_name_are_refused(self, tmp_path):
+        with pytest.raises(InputError, match=r"a.csv: columns of the same name: b"):
+            self.write(tmp_path, b"a,b,b\n1,2,3\n")
+
+    @pytest.mark.parametrize(
+        ("name", "text"), [("a.csv", b'"a"x,b\n'), ("b.csv", b'"a,b\n'), ("a.csv.gz", gzip.compress(b"a,b\n")[:12])]
+    )
+    def test_a_header_that_cannot_be_read(self, tmp_path, name, text):
+        with pytest.raises(InputError, match="no header that can be read"):
+            self.write(tmp_path, text, name)
+
     def test_a_header_alone_or_nothing_has_no_rows(self, tmp_path):
         assert self.write(tmp_path, b"a,b\n") == self.write(tmp_path, b"", "b.csv") == []
 
@@ -80,6 +97,28 @@ def test_a_parquet_file_cut_off_is_refused(tmp_path):
     (tmp_path / "a.parquet").write_bytes(contents("a.parquet")[:-100])
     with pytest.raises(InputError, match=r"a.parquet: no Parquet .*row 0.*get it again"):
         items(tmp_path / "a.parquet")
+
+
+def as_parquet(path: Path, values: pa.Array) -> Path:
+    pq.write_table(pa.table({"value": values}), path)
+    return path
+
+
+def test_a_parquet_row_that_python_cannot_hold_is_bad_alone(tmp_path):
+    buffers = [None, pa.py_buffer(b"".join(n.to_bytes(4, "little") for n in (0, 1, 2, 3))), pa.py_buffer(b"a\xffc")]
+    strings = as_parquet(tmp_path / "a.parquet", pa.Array.from_buffers(pa.string(), 3, buffers))
+    first, bad, last = items(strings)
+    assert (first.value, last.value, last.place.row) == ({"value": "a"}, {"value": "c"}, 3)
+    assert "a.parquet, row 2: no values that can be read: 'utf-8' codec" in str(bad)
+    times = pa.array([0, 1 << 55], pa.int64()).cast(pa.timestamp("ms"))
+    first, bad = items(as_parquet(tmp_path / "b.parquet", times))
+    assert isinstance(first, Record) and "b.parquet, row 2: no values that can be read" in str(bad)
+
+
+def test_a_compressed_text_cut_off_is_told(tmp_path):
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"Hello " * 100)[:-9])
+    (cut,) = items(tmp_path)
+    assert isinstance(cut, CutOff) and "end-of-stream" in str(cut)
 
 
 def test_a_text_file_is_one_record_and_letters_that_are_none_are_told(tmp_path):
@@ -107,6 +146,10 @@ class TestPlaces:
     def test_a_file_of_a_test_split_is_read_where_it_is_named(self, tmp_path):
         self.fill(tmp_path, "test.jsonl", "train.jsonl")
         assert [item.value for item in items(tmp_path / "test.jsonl")] == [{"name": "test.jsonl"}]
+
+    def test_a_folder_with_a_test_split_alone_is_refused(self, tmp_path):
+        with pytest.raises(InputError, match=r"only files of a test split, such as test.jsonl"):
+            files_to_read(str(self.fill(tmp_path, "test.jsonl")), RECORD_FILES)
 
     def test_nothing_to_read_says_what_is_there(self, tmp_path):
         with pytest.raises(InputError, match="nowhere: no such file or folder"):

@@ -83,7 +83,7 @@ TALK = [*ASKED, {"role": "assistant", "content": "Ann did."}, {"role": "user", "
 
 def test_chatqa_grounds_the_first_question_and_answers_the_last():
     value = {"messages": TALK, "document": "The mill, by Ann, is of 1820.", "answers": ["In 1820."]}
-    (row,) = rows_of(chatqa, value, file="/data/chatqa/synthetic_convqa/train.json")
+    (row,) = rows_of(chatqa, value, file="chatqa/synthetic_convqa/train.json")
     assert [message["role"] for message in row["messages"]] == ["user", "assistant", "user", "assistant"]
     assert row["messages"][0]["content"] == "The mill, by Ann, is of 1820.\n\nWho built the mill?"
     assert row["messages"][-1]["content"] == "In 1820."
@@ -187,6 +187,15 @@ def test_wiki_table_questions_refuses(tables, line, field):
     with pytest.raises(BadRow, match=r"training\.tsv, row 1") as bad:
         list(wiki_table_questions.read(item))
     assert field in bad.value.field
+
+
+@pytest.mark.parametrize("content", [b'"a","\xff"\n', b'"a"\n"' + b"x" * (1 << 27)])
+def test_wiki_table_questions_refuses_a_broken_table(tables, tmp_path, content):
+    (item,) = tables(("nt-0", "who won?", "csv/200-csv/9.csv", "Ann"))
+    (tmp_path / "csv/200-csv/9.csv").write_bytes(content)
+    with pytest.raises(BadRow, match="a table that can be read") as bad:
+        list(wiki_table_questions.read(item))
+    assert str(tmp_path) not in bad.value.reason
 
 
 def test_what_the_registers_say():

@@ -130,3 +130,54 @@ def test_a_byte_order_mark_is_no_part_of_the_first_record():
 
 def test_empty_files_and_lists_have_no_records():
     assert read(b"") == read(b"[]") == read(b" [ \n ] ") == []
+
+
+def shown(data: bytes, *, lines: bool = False, step: int = 1 << 20) -> list:
+    """Values, or the row of what is broken and a word for a file's end."""
+    return [item.value if isinstance(item, Record) else item.place.row if isinstance(item, BadRow) else "cut"
+            for item in read(data, lines=lines, step=step)]  # fmt: skip
+
+
+@pytest.mark.parametrize("step", [1, 1000])
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b'[{"a": 1}]\n[{"a": 2},{"a": 3}]\n', [{"a": 1}, {"a": 2}, {"a": 3}]),
+        (b'[{"a": 1}]\n{"a": 2}', [{"a": 1}, "cut"]),
+        (b'[{"a": 1}]]', [{"a": 1}, "cut"]),
+        (b'[{"a": 1}]\n[{"a": 2}', [{"a": 1}, {"a": 2}, "cut"]),
+    ],
+)
+def test_what_follows_a_list_is_never_lost_in_silence(data, expected, step):
+    assert shown(data, step=step) == expected
+
+
+@pytest.mark.parametrize("step", [1, 1000])
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b'[{"a": 1, {"a": 2}, {"a": 3}]', [1, {"a": 2}, {"a": 3}]),
+        (b'[{"a": {"b": 1}, {"a": 2}]', [1, {"a": 2}]),
+        (b'[{"a": [{"b": 1}}, {"a": 2}]', [1, {"a": 2}]),
+        (b'[{"a": [1}, {"a": 2}]', [1, {"a": 2}]),
+        (b'[{"a": 1}}, {"a": 2}]', [{"a": 1}, 2, {"a": 2}]),
+        (b'["a": 1}, {"a": 2}]', [1, {"a": 2}]),
+        (b'[{"a": "x},\n{"a": 2}]', [1, {"a": 2}]),
+        (b'[{"a": 1}, what, {"a": 2}]', [{"a": 1}, 2, {"a": 2}]),
+        (b'[{"a": 1}, {"a": 2]', [{"a": 1}, 2]),
+    ],
+)
+def test_a_missing_bracket_or_quote_costs_one_element(data, expected, step):
+    assert shown(data, step=step) == expected
+
+
+def test_a_broken_first_line_costs_that_line_alone():
+    assert shown(b'{"a" 1}\n{"a": 2}\n{"a": 3}\n', step=3) == [1, {"a": 2}, {"a": 3}]
+    assert shown(b'{"a": [\n{"b": 1}\n]}') == [{"a": [{"b": 1}]}]
+
+
+def test_a_last_line_that_is_wrong_within_is_not_called_cut_off():
+    deep = b"[" * 5000 + b"]" * 5000
+    assert shown(b'{"a": 1}\n' + deep, lines=True) == [{"a": 1}, 2]
+    assert shown(b'{"a": 1}\n{"a": "\xff"}', lines=True) == [{"a": 1}, 2]
+    assert shown(b'{"a": 1}\n{"a": {"b": 2}', lines=True) == [{"a": 1}, "cut"]

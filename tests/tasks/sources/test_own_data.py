@@ -36,6 +36,14 @@ class TestPrompts:
         (row,) = rows_of("prompts", {"prompt": "x", "topic": "fruit", "unsafe": True})
         assert row["topic"] == "fruit" and row["unsafe"] is True
 
+    @pytest.mark.parametrize(("said", "unsafe"), [("true", True), (" TRUE", True), ("False", False), (False, False)])
+    def test_unsafe_may_be_text_as_in_csv(self, rows_of, said, unsafe):
+        assert rows_of("prompts", {"prompt": "x", "unsafe": said})[0]["unsafe"] is unsafe
+
+    @pytest.mark.parametrize("said", ["yes", "", 1, 0, ["true"]])
+    def test_unsafe_in_other_words_is_refused(self, refusal_of, said):
+        assert "field 'unsafe': found" in refusal_of("prompts", {"prompt": "x", "unsafe": said})
+
     @pytest.mark.parametrize(
         ("record", "field"),
         [
@@ -67,6 +75,7 @@ class TestChats:
             {"system": "Be brief.", "prompt": "Name a fruit.", "completion": "A pear."},
             {"prompt": TOLD[:2], "completion": TOLD[2:]},
             {"system": "Be brief.", "instruction": "Name a fruit.", "input": "", "output": "A pear."},
+            {"system": "Be brief.", "input": "Name a fruit.", "output": "A pear."},
             {"text": "<extra_id_0>System\nBe brief.\n<extra_id_1>User\nName a fruit.\n<extra_id_1>Assistant\nA pear."},
         ],
     )  # fmt: skip
@@ -155,6 +164,9 @@ class TestPreferences:
             ({"chosen_reward": 1.0}, "chosen_reward, rejected_reward"),
             ({"chosen_reward": "good", "rejected_reward": "1"}, "chosen_reward"),
             ({"chosen_reward": float("nan"), "rejected_reward": 1}, "chosen_reward"),
+            ({"chosen_reward": 10**400, "rejected_reward": 1}, "chosen_reward"),
+            ({"chosen_reward": 1, "rejected_reward": 1.0}, "chosen_reward, rejected_reward"),
+            ({"chosen_reward": 1, "rejected_reward": 2}, "chosen_reward, rejected_reward"),
             ({"chosen": [{"role": "user", "content": "x"}]}, "chosen"),
         ],
     )

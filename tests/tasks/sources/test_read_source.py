@@ -1,62 +1,22 @@
 """The stage: rows with their provenance, filters, bad rows, files cut off, and going on after a kill."""
 
-import gzip
 import json
-import shutil
-import subprocess
-import sys
+import weakref
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from pydantic import ValidationError
 
 from infra.artifacts import Artifact
 from infra.errors import EmptyDataset, InputError
-from infra.identity import fingerprint_of
-from infra.output import Output
 from tasks import read_source
-from tasks.configs.sources import SourceConfig, folder_beside, made_for, source_readers
-from tasks.read_source import check_source
 from tasks.rows import ATTRIBUTE, DIALOGUE, DROPPED, PREFERENCE, PROMPT, TEXT
-from tasks.sources.base import READERS
 
 BAD = {"prompt": 7}
 
 
 def asked(number: int) -> dict[str, object]:
     return {"prompt": f"What comes after the number {number}, and why is that so?"}
-
-
-@pytest.fixture
-def source(tmp_path):
-    """`source(records, reader="prompts", **settings)`: the config of a file with these records."""
-
-    def make(records, reader="prompts", name="own.jsonl", **settings) -> SourceConfig:
-        path = tmp_path / "data" / name
-        path.parent.mkdir(exist_ok=True)
-        lines = "".join(record if isinstance(record, str) else json.dumps(record) + "\n" for record in records)
-        path.write_bytes(gzip.compress(lines.encode()) if name.endswith(".gz") else lines.encode())
-        return SourceConfig(reader=reader, path=str(path), **settings)
-
-    return make
-
-
-@pytest.fixture
-def output(store, tmp_path):
-    """`output(events)`: where a stage that is called by itself writes."""
-
-    def make(events) -> Output:
-        fingerprint = fingerprint_of("source", 1, {"by": "itself"}, {})
-        artifact = Artifact(stage="source", kind="dataset", fingerprint=fingerprint, store=store.uri)
-        return Output(artifact, store, events, tmp_path)
-
-    return make
-
-
-@pytest.fixture
-def read(run_stage):
-    return lambda config: run_stage(read_source.run, config)
 
 
 def texts(artifact: Artifact) -> list[str]:
@@ -243,75 +203,41 @@ def read_parquet(artifact: Artifact, name: str) -> list[dict]:
     return pq.read_table(artifact.folder() / name).to_pylist()
 
 
-class TestChanges:
-    """Rows of another content than the fingerprint tells are never made."""
+class TestMostRows:
+    def test_nothing_after_them_is_read(self, source, read):
+        artifact = read(source([*[asked(n) for n in range(5)], BAD], max_rows=5))
+        assert len(texts(artifact)) == 5 and artifact.manifest().counts == {"in": 5, "kept": 5}
 
-    def test_between_the_plan_and_the_job(self, source, read):
-        planned = SourceConfig.model_validate(source([asked(1)]).model_dump(mode="json"))
-        assert planned.recipe() == source([asked(1)]).recipe() and len(read(planned).rows()) == 1
-        source([asked(2)])
-        with pytest.raises(InputError, match=rf"own.jsonl: its digest is [0-9a-f]+, expected {planned.digest}.*again"):
-            read(planned.model_copy(update={"salt": "another"}))
+    @pytest.mark.parametrize("shards", [1, 2, 3])
+    def test_a_killed_stage_tells_of_the_same_files_cut_off(self, source, read, interrupt, shards):
+        settings = {"shard_rows": 2, "bad_rows": "quarantine", "max_rows": 5}
+        first = source([asked(1), asked(2), '{"cut'], name="a.jsonl", **settings)
+        source([asked(3), asked(4), asked(5), '{"cut'], name="b.jsonl")
+        config = first.model_copy(update={"path": str(Path(first.path).parent)})
+        interrupt(read_source.run, config, shards)
+        resumed, whole = read(config), read(config.model_copy(update={"salt": "another"}))
+        assert contents(resumed) == contents(whole) and resumed.manifest().result == whole.manifest().result
+        assert [cut["file"] for cut in whole.manifest().result["cut_off"]] == ["a.jsonl"]
 
-    def test_while_the_rows_are_read(self, source, output):
-        config = source([asked(n) for n in range(10)], shard_rows=4)
-        with pytest.raises(InputError, match="it changed since the plan was made"):
-            read_source.run(config, output(lambda event: source([asked(1)])))
+    def test_records_are_let_go_one_by_one_but_for_the_first_of_a_part(self):
+        class Held:
+            pass
 
+        alive: list[weakref.ref[Held]] = []
 
-class TestConfig:
-    def test_every_registered_reader_can_be_named(self):
-        assert source_readers() == sorted(READERS)
+        def items():
+            for _ in range(10):
+                assert sum(held() is not None for held in alive) <= 2
+                item = Held()
+                alive.append(weakref.ref(item))
+                yield item
 
-    def test_the_readers_names_need_none_of_them(self):
-        code = "import sys; from tasks.configs.sources import source_readers; source_readers(); " \
-               "sys.exit('bs4' in sys.modules or 'torch' in sys.modules)"  # fmt: skip
-        assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-
-    def test_an_unknown_reader_is_told_with_the_known_ones(self):
-        with pytest.raises(ValidationError, match=r"no source reader 'shargpt'; readers: .*sharegpt"):
-            SourceConfig(reader="shargpt", path="x")
-
-    def test_lengths_that_no_text_has(self):
-        with pytest.raises(ValidationError, match="min_chars is 5 and max_chars 4"):
-            SourceConfig(reader="prompts", path="x", min_chars=5, max_chars=4)
-
-    def test_the_recipe_names_the_content_not_the_place(self, source):
-        one = source([asked(1)])
-        two = two.model_copy(update={"path": str(Path(one.path).parents[1] / "elsewhere/data/own.jsonl")})
-        shutil.copytree(Path(one.path).parent, Path(two.path).parent)
-        assert one.recipe() == two.recipe() and one.path not in json.dumps(one.recipe())
-        assert source([asked(2)]).recipe() != two.recipe()
-
-    def test_what_belongs_to_a_data_set_is_in_the_recipe(self, source, tmp_path):
-        told = {name: (made_for(name), folder_beside(name)) for name in READERS}
-        assert told == {name: (reader.use, reader.beside) for name, reader in READERS.items()}
-        config = source(["id\n"], "wiki_table_questions", name="a.tsv")
-        before = config.recipe()
-        (tmp_path / "csv/200-csv").mkdir(parents=True)
-        (tmp_path / "csv/200-csv/1.csv").write_text("a\n")
-        assert config.recipe() != before
-
-    def test_a_missing_file_is_told(self):
-        with pytest.raises(InputError, match=r"/nowhere/a.jsonl: no such file"):
-            SourceConfig(reader="prompts", path="/nowhere/a.jsonl").recipe()
+        for part in read_source.parts(items(), 10):
+            for _ in part:
+                pass
+        assert len(alive) == 10
 
 
-class TestCheck:
-    def test_the_first_records_are_read(self, source):
-        assert check_source(source([asked(n) for n in range(80)])) == 50
-
-    def test_a_wrong_use_is_told(self, source):
-        with pytest.raises(InputError, match=r"'prompts' has no rows for use='preferences' \(use prompts or openers\)"):
-            check_source(source([asked(1)], use="preferences"))
-
-    def test_a_file_of_something_else_is_told(self, source):
-        config = source([{"question": "a", "answer": "b"}] * 3, "sharegpt", bad_rows="quarantine")
-        with pytest.raises(InputError, match=r"its first rows are all bad: own.jsonl, row 1, field 'conversations'"):
-            check_source(config)
-        with pytest.raises(InputError, match=r"row 1 .*field 'conversations'"):
-            check_source(config.model_copy(update={"bad_rows": "fail"}))
-
-    def test_an_empty_file_is_told(self, source):
-        with pytest.raises(InputError, match="no row in it"):
-            check_source(source([]))
+def test_bad_rows_alone_are_told_as_such(source, read):
+    with pytest.raises(EmptyDataset, match=r"none of 2 rows is kept: .*bad.*look whether the file is what the reader"):
+        read(source([BAD, BAD], bad_rows="quarantine", max_bad_share=1.0))

@@ -1,6 +1,7 @@
 """Readers of sets with problems and solutions: PRM800K, Open-Platypus, SciBench, ARB, OpenBookQA."""
 
 import json
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from tasks.judges.ground_truth import verify
 from tasks.sources import arb, open_platypus, openbookqa, prm800k, scibench
 from tasks.sources.base import READERS, BadRow, Place, Record
 from tasks.sources.files import read_file
+from tasks.sources.numbers import as_number
 from tasks.sources.places import source_files
 
 
@@ -197,6 +199,17 @@ def test_arb_takes_keys_with_spaces_and_underscores():
     assert [row["verifier"] for row in unverified] == [None, None]
     (zero,) = rows_of(arb, MATHS | {"Final Answer": "0"})
     assert verify(zero["verifier"], "0") is True
+
+
+def test_arb_tells_proofs_by_the_files_own_name():
+    (number,) = rows_of(arb, MATHS, file="proofpoint/math.json")
+    (proof,) = rows_of(arb, MATHS, file="arb/math_proofs.json")
+    assert number["verifier"] is not None and proof["verifier"] is None
+
+
+@pytest.mark.parametrize("text", ["1e10000000", "1E+1_0000000", "-1e-99999", "7" * 1000, "١e١٠٠٠٠٠٠٠"])
+def test_numbers_that_take_long_to_expand_are_none(text):
+    assert as_number(text) is None and as_number("1.5e300") == Fraction("1.5e300")
 
 
 def test_arb_leaves_out_images_and_makes_dialogues_of_solutions():
