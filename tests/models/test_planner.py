@@ -149,7 +149,7 @@ def test_a_real_training_step_takes_what_is_planned(config: ModelConfig, recompu
     assert planned.moments == sum(moment.nbytes for moment in moments)
     ratio = measured / (planned.device - planned.weights - planned.moments)
     # Rows whose documents differ in length are attended to one by one, with less at once than is planned.
-    assert 0.65 < ratio < 1 + TOLERANCE
+    assert 0.6 < ratio < 1 + TOLERANCE
 
 
 def test_a_loss_holds_the_chunk_that_is_planned() -> None:

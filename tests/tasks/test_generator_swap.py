@@ -52,7 +52,7 @@ def turn(run: Callable[..., Artifact], generator: Artifact, reward_model: Artifa
     """Every stage that writes for an iteration, small."""
     items = run(evaluation_set.run, EvaluationSetConfig())
     subjects = run(topics.run, TopicsConfig(n_macro=2, n_sub=2, target=16), generator=generator)
-    wanted = {"open_qa": 3, "writing": 2, "maths": 3, "instruction": 4}
+    wanted = {"open_qa": 3, "writing": 5, "maths": 3, "instruction": 4}
     drafts = run(write_prompts.run, PromptsConfig(families=wanted, oversample=4), generator=generator, topics=subjects)
     prompts = run(deduplicate.run, DeduplicateConfig(), rows=drafts, evaluation_set=items)
     talk = DialoguesConfig(rows=4, min_turns=1, turns=2, max_tokens=40)
@@ -62,7 +62,11 @@ def turn(run: Callable[..., Artifact], generator: Artifact, reward_model: Artifa
     answers = run(responses.run, ResponsesConfig(), prompts=prompts, generator=generator, base=generator)
     no_llm = JudgingConfig(llm_pairs=0, llm_truth_pairs=0)
     judged = run(judge.run, no_llm, responses=answers, reward_model=reward_model, generator=generator)
-    pairs = run(preferences.run, PreferencesConfig(objective="rpo", chosen_floor=0.0, min_margin=0.0), judged=judged)
+    pairs = run(
+        preferences.run,
+        PreferencesConfig(objective="rpo", chosen_floor=0.0, min_margin=0.0, allow_truncated=True),
+        judged=judged,
+    )
     mixed = run(mix.run, MixConfig(), dialogues=spoken, judged=judged, code=code)
     return {"topics": subjects, "prompts": prompts, "dialogues": spoken, "code": code, "responses": answers,
             "pairs": pairs, "mix": mixed}  # fmt: skip

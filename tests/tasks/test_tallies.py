@@ -8,7 +8,7 @@ import pytest
 from infra.artifacts import Artifact
 from infra.output import Output
 from infra.storage import Storage
-from tasks import tallies
+from tasks import dropped
 from tasks.dropped import dropped_row
 from tasks.tallies import Tallies, told
 
@@ -46,7 +46,7 @@ def test_sums_below_zero_stay(tmp_path: Path) -> None:
 
 
 def test_of_each_reason_the_first_ones_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tallies, "MOST", 3)
+    monkeypatch.setattr(dropped, "MOST", 3)
     found = Tallies(an_output(tmp_path))
     found.put(0, {}, [entry("a"), entry("b")])
     found.put(1, {}, [entry("c"), entry("d"), entry("e", "rare")])
