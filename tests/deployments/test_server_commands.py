@@ -28,6 +28,7 @@ from infra.stack import Endpoints, Stack
 from infra.storage import Storage
 from infra.tracking import Registry, Tracker
 from models.checkpoint import load_model
+from tests.environment import bare_environment
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -52,7 +53,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def shell(*arguments: object) -> Any:
     """The JSON document of a `ratchet` command in a process of its own."""
     command = [str(BIN / "ratchet"), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, env=bare_environment())
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
