@@ -27,6 +27,7 @@ from tasks.prompts.lists import parse_list
 from tasks.prompts.quality import is_about, names, stems
 from tasks.prompts.sentences import words
 from tasks.rows import KEYWORD, make_row, row_seed
+from tasks.streams import artifacts_of
 
 Row = dict[str, Any]
 MAX_WORDS = 4
@@ -45,8 +46,7 @@ def run(
         asker = Asker(config, Writer(open_engine(generator, config.resources), output), generator, output.fingerprint)
     written = [*asker.under_topics(topics.rows()), *asker.among_entities()] if asker else []
     unused = asker.rejected if asker else []
-    files = python_files if isinstance(python_files, tuple) else (python_files,)
-    mined, skipped = mined_rows(config, files) if config.mined else ([], 0)
+    mined, skipped = mined_rows(config, artifacts_of(python_files)) if config.mined else ([], 0)
     picked = [row for field in FIELDS for row in picked_keywords(field)] if config.picked else []
     shuffled = Random(row_seed(output.fingerprint, "picked")).sample(picked, len(picked))
     targets: Mapping[Field, int] = {"python": config.python_target, "maths": config.maths_target}

@@ -29,6 +29,7 @@ from tasks.configs.training import RewardModelConfig
 from tasks.distribution import distribute
 from tasks.held_out import hold_out
 from tasks.rows import ATTRIBUTES, canonical
+from tasks.streams import Source, stream
 from tasks.training import (
     Dropped,
     Row,
@@ -73,16 +74,13 @@ def prompt_of(answer: Answer) -> str:
     return answer.prompt
 
 
-def run(
-    config: RewardModelConfig, output: Output, base: Artifact, attributes: Artifact | tuple[Artifact, ...]
-) -> Outcome:
+def run(config: RewardModelConfig, output: Output, base: Artifact, attributes: Source) -> Outcome:
     """A reward model folder. Raises EmptyDataset without labelled rows of at least two prompts."""
     ridge = config.mode == "ridge"
     decoder, tokenizer = open_model(base, config.resources) if ridge else open_trainee(base, config)
     model = RewardModel(decoder)
     model.head.to("cpu" if decoder.unembedding_VD.is_meta else decoder.unembedding_VD.device)
-    labelled = attributes if isinstance(attributes, tuple) else (attributes,)
-    rows = [row for artifact in labelled for row in artifact.rows()]
+    rows = [*stream(attributes)]
     answers, counts = read_answers(rows, tokenizer, token_limit(config, decoder))
     training, validation = hold_out(answers, prompt_of, config.validation_fraction, config.seed)
     fit = fit_head if ridge else train_regression

@@ -23,6 +23,7 @@ from tasks.generation import Writer, licence_of, open_engine, write_shards
 from tasks.prompts.family import FAMILIES, Draft, Job, drive
 from tasks.rows import PROMPT, canonical, make_row, row_seed
 from tasks.selection import joined_licence
+from tasks.streams import Source, stream
 from tasks.tallies import Tallies, told
 
 for _module in pkgutil.iter_modules(prompts.__path__):
@@ -35,10 +36,9 @@ MATERIAL = 20
 FACTS = ("family", "task", "topic", "answer_format", "licence")
 Slot = tuple[int, str]
 """A wanted prompt: its number and its family."""
-Material = Artifact | tuple[Artifact, ...]
 
 
-def run(config: PromptsConfig, output: Output, generator: Artifact, topics: Artifact, **material: Material) -> Outcome:
+def run(config: PromptsConfig, output: Output, generator: Artifact, topics: Artifact, **material: Source) -> Outcome:
     """`material` are the other inputs by name (tasks/prompts/family.py, Job.material).
 
     Raises EmptyDataset, with the counts by reason, when a family ends without a prompt.
@@ -69,9 +69,9 @@ def run(config: PromptsConfig, output: Output, generator: Artifact, topics: Arti
     )
 
 
-def drawn(source: Material, most: int, seed: str) -> list[dict[str, Any]]:
+def drawn(source: Source, most: int, seed: str) -> list[dict[str, Any]]:
     """The rows in order; of more than `most` that many, drawn by their ids."""
-    rows = (row for artifact in (source if isinstance(source, tuple) else (source,)) for row in artifact.iter_rows())
+    rows = stream(source)
     first = [*islice(rows, most)]
     if (beyond := next(rows, None)) is None:
         return first

@@ -64,8 +64,3 @@ class Instruction:
     def repair(self, params: Params, answer: str) -> str | None:
         """A plain answer made to follow the instruction, deterministically; None where that needs a writer."""
         return None
-
-
-def holds(params: Params, found: int) -> bool:
-    """Whether a count meets the parameters "relation" and "n"."""
-    return found >= params["n"] if params["relation"] == "at least" else found < params["n"]

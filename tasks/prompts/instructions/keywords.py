@@ -6,8 +6,9 @@ No word here is part of another kind's phrase or mark, so that no two instructio
 import re
 from random import Random
 
-from tasks.prompts.instructions.base import Instruction, Params, holds
-from tasks.prompts.instructions.choosing import leading, without
+from tasks.prompts.instructions.base import Instruction, Params
+from tasks.prompts.instructions.choosing import without
+from tasks.prompts.instructions.counting import Counted
 
 KEYWORDS = ("today", "together", "morning", "simple", "imagine", "favorite", "surprise", "quiet")
 AVOIDED = ("very", "many", "always", "important", "also", "great", "people", "different", "because", "most")
@@ -31,26 +32,20 @@ class Keyword(Instruction):
         return _count(params["word"], answer) > 0
 
 
-class KeywordFrequency(Instruction):
+class KeywordFrequency(Counted):
     """A given word at least or fewer than n times."""
 
     kind = "keyword_frequency"
     ifeval = "keywords:frequency"
     governs = ("keywords",)
     bars = ("words",)
-    step = "choose"
 
     def draw(self, rng: Random) -> Params:
         relation, n = rng.choice((("at least", 2), ("at least", 3), ("fewer than", 2), ("fewer than", 3)))
         return {"word": rng.choice(KEYWORDS), "relation": relation, "n": n}
 
-    def verify(self, params: Params, answer: str) -> bool:
-        return holds(params, _count(params["word"], answer))
-
-    def repair(self, params: Params, answer: str) -> str | None:
-        if params["relation"] == "at least":
-            return answer
-        return leading(answer, lambda text: self.verify(params, text))
+    def count(self, params: Params, answer: str) -> int:
+        return _count(params["word"], answer)
 
 
 class ForbiddenWords(Instruction):

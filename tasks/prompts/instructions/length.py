@@ -2,8 +2,9 @@
 
 from random import Random
 
-from tasks.prompts.instructions.base import Instruction, Params, holds
+from tasks.prompts.instructions.base import Instruction, Params
 from tasks.prompts.instructions.choosing import leading, without
+from tasks.prompts.instructions.counting import Counted
 from tasks.prompts.sentences import sentences, words
 
 
@@ -21,26 +22,20 @@ class OneSentence(Instruction):
         return sentences(answer)[0]
 
 
-class SentenceCount(Instruction):
+class SentenceCount(Counted):
     """At least or fewer than n sentences."""
 
     kind = "sentence_count"
     ifeval = "length_constraints:number_sentences"
     governs = ("sentences",)
     bars = ("layout", "start", "end")
-    step = "choose"
 
     def draw(self, rng: Random) -> Params:
         relation, n = rng.choice((("at least", 3), ("at least", 4), ("fewer than", 3), ("fewer than", 4)))
         return {"relation": relation, "n": n}
 
-    def verify(self, params: Params, answer: str) -> bool:
-        return holds(params, len(sentences(answer.replace("*", ""))))
-
-    def repair(self, params: Params, answer: str) -> str | None:
-        if params["relation"] == "at least":
-            return answer
-        return leading(answer, lambda text: self.verify(params, text))
+    def count(self, params: Params, answer: str) -> int:
+        return len(sentences(answer.replace("*", "")))
 
 
 class ShortSentences(Instruction):

@@ -3,8 +3,9 @@
 import re
 from random import Random
 
-from tasks.prompts.instructions.base import Instruction, Params, holds
-from tasks.prompts.instructions.choosing import content_words, leading, without
+from tasks.prompts.instructions.base import Instruction, Params
+from tasks.prompts.instructions.choosing import content_words, without
+from tasks.prompts.instructions.counting import Counted
 from tasks.prompts.sentences import sentences, words
 
 _BOLD = re.compile(r"\*\*[^*\s][^*\n]*\*\*")
@@ -37,7 +38,7 @@ class Capitals(Instruction):
         return answer.upper()
 
 
-class CapitalWords(Instruction):
+class CapitalWords(Counted):
     """Words in capitals only, at least or fewer than n."""
 
     kind = "capital_words"
@@ -49,8 +50,8 @@ class CapitalWords(Instruction):
         relation, n = rng.choice((("at least", 2), ("at least", 3), ("at least", 4), ("fewer than", 3)))
         return {"relation": relation, "n": n}
 
-    def verify(self, params: Params, answer: str) -> bool:
-        return holds(params, sum(word.isupper() for word in words(answer)))
+    def count(self, params: Params, answer: str) -> int:
+        return sum(word.isupper() for word in words(answer))
 
     def repair(self, params: Params, answer: str) -> str:
         if params["relation"] == "fewer than":
@@ -60,26 +61,20 @@ class CapitalWords(Instruction):
         return answer
 
 
-class LetterFrequency(Instruction):
+class LetterFrequency(Counted):
     """One letter, in either case, at least or fewer than n times."""
 
     kind = "letter_frequency"
     ifeval = "keywords:letter_frequency"
     governs = ("letters",)
     bars = ("words", "sentences", "keywords", "layout", "start", "end")
-    step = "choose"
 
     def draw(self, rng: Random) -> Params:
         relation, letters, counts = rng.choice((("at least", "aeiost", (4, 6, 8)), ("fewer than", "jkqvxz", (2, 3, 4))))
         return {"letter": rng.choice(letters), "relation": relation, "n": rng.choice(counts)}
 
-    def verify(self, params: Params, answer: str) -> bool:
-        return holds(params, answer.lower().count(params["letter"]))
-
-    def repair(self, params: Params, answer: str) -> str | None:
-        if params["relation"] == "at least":
-            return answer
-        return leading(answer, lambda text: self.verify(params, text))
+    def count(self, params: Params, answer: str) -> int:
+        return answer.lower().count(params["letter"])
 
 
 class NoCommas(Instruction):
