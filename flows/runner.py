@@ -20,10 +20,12 @@ from prefect.logging import get_run_logger
 from flows.events import Event, publish
 from flows.steps import Step, job_id
 from infra import errors
+from infra.allocation import keeps_memory
 from infra.jobs import Finished, JobRequest, Line, Structured, connect, follow, stop, submit
 from infra.manifest import MANIFEST
 from infra.storage import Storage
 from infra.tracking import StageRun, Tracker
+from tasks.configs.training import TrainingConfig
 
 PROGRESS_EVERY_S = 1.0
 LAST_LINES = 5
@@ -138,14 +140,21 @@ class JobRunner:
             entrypoint=f"exec {shlex.join([sys.executable, '-P', '-m', 'tasks.job', f'{self.store}#{key}'])}",
             cpus=cpus,
             gpus=max(0 if step.config.spread else step.config.resources.gpus for step in steps),
-            env={
-                "OMP_NUM_THREADS": str(threads),
-                "OMP_WAIT_POLICY": "PASSIVE",
-                "TOKENIZERS_PARALLELISM": "false",
-                "RATCHET_WORKSPACE": str(self.site.workspace.absolute()),
-            },
+            env=environment(steps, threads, self.site.workspace),
             metadata={"job": job, "owner": f"pid {os.getpid()}"},
         )
+
+
+def environment(steps: list[Step], threads: int, workspace: Path) -> dict[str, str]:
+    """What libraries read when the job's processes start."""
+    trains = any(isinstance(step.config, TrainingConfig) for step in steps)
+    return {
+        "OMP_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "TOKENIZERS_PARALLELISM": "false",
+        "RATCHET_WORKSPACE": str(workspace.absolute()),
+        **(keeps_memory() if trains else {}),
+    }
 
 
 class JobFollower:
@@ -222,7 +231,7 @@ class PrefectProgress:
 
     def update(self, label: str, values: dict[str, Any]) -> None:
         now = time.monotonic()
-        percent = 100.0 * values["done"] / max(values["total"], 1e-9)
+        percent = 0.0 if values["total"] is None else 100.0 * values["done"] / max(values["total"], 1e-9)
         if label != self.label:
             self.label, self.artifact = label, create_progress_artifact(percent, description=label)
         elif now - self.updated >= PROGRESS_EVERY_S or percent >= 100:

@@ -131,10 +131,10 @@ class Output:
         """A new empty folder on the workspace's disk; it goes with this Output."""
         return self._scratch.folder()
 
-    def progress(self, done: float, total: float, unit: str, **more: Any) -> None:
-        """At most one event a second; the last one always gets through."""
+    def progress(self, done: float, total: float | None, unit: str, **more: Any) -> None:
+        """At most one event a second; the last one always gets through. `total` is None where nobody knows it."""
         self._progress = {"event": "progress", "done": done, "total": total, "unit": unit, **more}
-        if done >= total or time.monotonic() - self._progress_sent >= PROGRESS_EVERY_S:
+        if (total is not None and done >= total) or time.monotonic() - self._progress_sent >= PROGRESS_EVERY_S:
             self._send_progress()
 
     def log_metrics(self, step: int, values: Mapping[str, float]) -> None:
@@ -153,12 +153,12 @@ class Output:
     def save_checkpoint(self, step: int, write: Callable[[Path], None]) -> None:
         """Let `write` fill an empty folder and keep it as the resume point; older ones go once this one is whole.
 
-        May run in another thread, one at a time.
+        `step` is the last one done; of several with the same the last counts. May run in another thread, one at a time.
         """
         folder = self._scratch.folder()
         write(folder)
-        known = self._curves.copy()
-        curves = [{"step": at, "values": values} for at, values in sorted(known.items()) if at <= step]
+        known = sorted(self._curves.copy().items())
+        curves = [{"step": at, "values": values} for at, values in known if at <= step]
         self._checkpoints.save(step, folder, {"curves": curves})
         self._scratch.drop(folder)
 

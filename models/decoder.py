@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from models.attention import Attend, CausalAttention, PackedAttention
 from models.config import ModelConfig, RopeScaling
-from models.fused import rms_norm, rotate_all, swiglu, trains_on_cpu
+from models.fused import norms_here, rms_norm, rotate_all, swiglu
 
 __all__ = ["Attend", "CausalAttention", "Decoder", "PackedAttention", "init_model"]
 
@@ -62,7 +62,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, hidden_BTD: Tensor) -> Tensor:
-        if trains_on_cpu(hidden_BTD):
+        if norms_here(hidden_BTD):
             return rms_norm(hidden_BTD, self.weight, self.eps)
         return F.rms_norm(hidden_BTD, self.weight.shape, self.weight, self.eps)
 

@@ -27,20 +27,23 @@ def swiglu(gate_BTF: Tensor, up_BTF: Tensor) -> Tensor:
     return _SwiGLU.apply(gate_BTF, up_BTF)
 
 
-def trains_on_cpu(tensor: Tensor) -> bool:
+def norms_here(tensor: Tensor) -> bool:
     """Where torch has no norm kernel of its own, and tokens are not split over processes."""
-    plain = tensor.device.type == "cpu" and tensor.dtype == torch.float32 and not isinstance(tensor, DTensor)
-    return torch.is_grad_enabled() and plain
+    return tensor.device.type == "cpu" and tensor.dtype == torch.float32 and not isinstance(tensor, DTensor)
 
 
 def rms_norm(hidden_BTD: Tensor, weight_D: Tensor, eps: float) -> Tensor:
     """As torch's on a CPU, bit for bit, for fp32."""
-    return _RMSNorm.apply(hidden_BTD, weight_D, eps)
+    if torch.is_grad_enabled():
+        return _RMSNorm.apply(hidden_BTD, weight_D, eps)
+    return _scale(hidden_BTD, eps).mul(hidden_BTD).mul_(weight_D)
 
 
 def rotate_all(heads_BTNd: Tensor, cosine_BT1R: Tensor, sine_BT1R: Tensor) -> Tensor:
     """Rotate every dimension of each head."""
-    return _Rotation.apply(heads_BTNd, cosine_BT1R, sine_BT1R)
+    if torch.is_grad_enabled():
+        return _Rotation.apply(heads_BTNd, cosine_BT1R, sine_BT1R)
+    return _turn(heads_BTNd, cosine_BT1R, sine_BT1R, back=False)
 
 
 class _SwiGLU(torch.autograd.Function):
@@ -61,7 +64,7 @@ class _SwiGLU(torch.autograd.Function):
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden_BTD: Tensor, weight_D: Tensor, eps: float) -> Tensor:
-        scale_BT1 = hidden_BTD.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
+        scale_BT1 = _scale(hidden_BTD, eps)
         ctx.save_for_backward(hidden_BTD, weight_D, scale_BT1)
         return (hidden_BTD * scale_BT1).mul_(weight_D)
 
@@ -76,6 +79,11 @@ class _RMSNorm(torch.autograd.Function):
         shared_BT1 = product_BTD.matmul(weight_D)[..., None].div_(-hidden_BTD.shape[-1])
         grad_hidden_BTD = torch.mul(grad_BTD, weight_D, out=product_BTD)
         return grad_hidden_BTD.addcmul_(normed_BTD, shared_BT1).mul_(scale_BT1), grad_weight_D, None
+
+
+def _scale(hidden_BTD: Tensor, eps: float) -> Tensor:
+    """1 / root mean square of each token, [B, T, 1]."""
+    return hidden_BTD.square().sum(-1, keepdim=True).div_(float(hidden_BTD.shape[-1])).add_(eps).rsqrt_()
 
 
 class _Rotation(torch.autograd.Function):

@@ -6,7 +6,7 @@ token's numbers do not depend on where reading began or stopped, and a prompt ma
 as plain batched products, because the bits of torch's fused attention change with the batch.
 
 n = rows of a slab, T = tokens of a chunk, H = query heads, K = key/value heads, G = H / K, d = dimensions of a head,
-L = capacity, S = keys up to a tile's end, R = G * TILE,
+L = capacity, b = n * K, S = keys up to a tile's end, R = G * TILE,
 M = tokens of the step: decoding rows, then chunks, then padding.
 """
 
@@ -31,16 +31,18 @@ class SlabStep:
         self.positions_n = torch.tensor([slot.length for slot in slab.slots], device=device)
         hidden_nL = torch.arange(slab.capacity, device=device) > self.positions_n[:, None]
         mask_nL = torch.zeros(hidden_nL.shape, dtype=slab.storage.dtype, device=device)
-        self.mask_n11L = mask_nL.masked_fill_(hidden_nL, -torch.inf)[:, None, None]
+        self.kv_heads = slab.storage.shape[3]
+        self.mask_b1L = mask_nL.masked_fill_(hidden_nL, -torch.inf).repeat_interleave(self.kv_heads, 0)[:, None]
 
     def attend(self, layer: int, query_nHd: Tensor, key_nKd: Tensor, value_nKd: Tensor) -> Tensor:
         """attended_nHd."""
         keys_nKLd, values_nKLd = self.slab.storage[:, layer, : self.size]
         keys_nKLd[self.rows_n, :, self.positions_n] = key_nKd
         values_nKLd[self.rows_n, :, self.positions_n] = value_nKd
-        query_nKGd = query_nHd.unflatten(1, (key_nKd.shape[1], -1)) * query_nHd.shape[-1] ** -0.5
-        scores_nKGL = torch.matmul(query_nKGd, keys_nKLd.transpose(-1, -2)).add_(self.mask_n11L)
-        return torch.matmul(scores_nKGL.softmax(dim=-1), values_nKLd).flatten(1, 2)
+        query_bGd = (query_nHd * query_nHd.shape[-1] ** -0.5).unflatten(1, (self.kv_heads, -1)).flatten(0, 1)
+        scores_bGL = torch.bmm(query_bGd, keys_nKLd.flatten(0, 1).transpose(1, 2)).add_(self.mask_b1L)
+        attended_bGd = torch.bmm(scores_bGL.softmax(dim=-1), values_nKLd.flatten(0, 1))
+        return attended_bGd.view(query_nHd.shape)
 
 
 class ChunkStep:
@@ -92,6 +94,8 @@ class StepAttention:
         self.parts = parts
 
     def __call__(self, layer: int, query_BTHd: Tensor, key_BTKd: Tensor, value_BTKd: Tensor) -> Tensor:
+        if self.parts[0].size == query_BTHd.shape[1]:  # alone
+            return self.parts[0].attend(layer, query_BTHd[0], key_BTKd[0], value_BTKd[0])[None]
         attended_BTHd = torch.empty_like(query_BTHd)
         start = 0
         for part in self.parts:

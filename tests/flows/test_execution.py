@@ -1,7 +1,12 @@
 """Steps are addressed before anything runs; a job collects its steps and hands them to the runner."""
 
+from pathlib import Path
+
 from flows.execution import Planner, ray_job, running
+from flows.runner import environment
 from flows.steps import job_id, make_step
+from infra.allocation import keeps_memory
+from tasks.configs.training import SFTConfig
 from tasks.configs.world import DocumentsConfig, HumanRowsConfig, TokenizerConfig
 
 STORE = "/nowhere/store"
@@ -52,3 +57,11 @@ def test_job_ids_depend_on_store_and_steps() -> None:
     ids = {job_id(STORE, [step]), job_id("s3://other", [step]), job_id(STORE, [other]), job_id(STORE, [step, other])}
     assert len(ids) == 4
     assert job_id(STORE, [step]) == job_id(STORE, [make_step("renamed", DocumentsConfig(), STORE, {})])
+
+
+def test_jobs_that_train_keep_the_memory_that_they_free() -> None:
+    texts = make_step("documents", DocumentsConfig(), STORE, {})
+    sft = make_step("sft", SFTConfig(), STORE, {"base": texts.artifact, "dialogues": texts.artifact})
+    writing, training = (environment(steps, 2, Path("work")) for steps in ([texts], [texts, sft]))
+    assert training == writing | keeps_memory()
+    assert not keeps_memory().keys() & writing.keys()
