@@ -7,7 +7,7 @@ N = conversations, D = hidden size, A = attributes.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,9 +17,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from models.chat import Message, encode_dialogue
-from models.checkpoint import load_model, save_model
+from models.checkpoint import THIS_PROCESS, load_model, save_model
 from models.decoder import Decoder
 from models.engine import Engine
+from models.parallel.gather import whole
+from models.parallel.workers import Workers
 from models.tokenizer import Tokenizer, read_json_object
 
 ATTRIBUTES = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
@@ -108,23 +110,39 @@ def scalar_reward(attributes: Sequence[float], weights: Sequence[float] = REWARD
     return sum(weight * value for weight, value in zip(weights, attributes, strict=True))
 
 
-def save_reward_model(model: RewardModel, tokenizer: Tokenizer, folder: str | Path) -> None:
-    """A Hugging Face folder of the decoder, with the head and how it is read beside it."""
+def save_reward_model(
+    model: RewardModel, tokenizer: Tokenizer, folder: str | Path, workers: Workers = THIS_PROCESS
+) -> None:
+    """A Hugging Face folder of the decoder, with the head and how it is read beside it.
+
+    All processes that share the model call it, and the first one writes.
+    """
     folder = Path(folder)
-    save_model(model.decoder, tokenizer, folder)
-    head = {name: tensor.detach().cpu().contiguous() for name, tensor in model.head.state_dict().items()}
-    save_file(head, folder / HEAD_FILE)
+    save_model(model.decoder, tokenizer, folder, workers=workers)
+    head = whole_head(model, workers)
+    if workers.rank == 0:
+        save_file(head, folder / HEAD_FILE)
+        _write_settings(model.config, tokenizer, folder)
+
+
+def whole_head(model: RewardModel, workers: Workers) -> dict[str, Tensor]:
+    return {name: whole(weight, workers) for name, weight in model.head.state_dict().items()}
+
+
+def _write_settings(config: RewardConfig, tokenizer: Tokenizer, folder: Path) -> None:
     settings: dict[str, Any] = {
-        "attributes": list(model.config.attributes),
-        "weights": list(model.config.weights),
-        "read_at": model.config.read_at,
+        "attributes": list(config.attributes),
+        "weights": list(config.weights),
+        "read_at": config.read_at,
         "tokenizer": tokenizer.digest(),
     }
     (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
-def load_reward_model(folder: str | Path) -> tuple[RewardModel, Tokenizer]:
-    """In eval mode, fp32 on the CPU.
+def load_reward_model(
+    folder: str | Path, load: Callable[[str | Path], tuple[Decoder, Tokenizer]] = load_model
+) -> tuple[RewardModel, Tokenizer]:
+    """In eval mode, fp32 on the CPU, its decoder as `load` opens it.
 
     Raises FileNotFoundError or ValueError, as `load_model` does; also where the tokenizer or chat template is no
     longer the one that the head was trained with, which would shift every score.
@@ -134,7 +152,7 @@ def load_reward_model(folder: str | Path) -> tuple[RewardModel, Tokenizer]:
     if missing:
         raise FileNotFoundError(f"{folder} is not a reward model: it lacks {missing}; expected a head beside the model")
     settings = read_json_object(folder / SETTINGS_FILE)
-    decoder, tokenizer = load_model(folder)
+    decoder, tokenizer = load(folder)
     if settings["tokenizer"] != tokenizer.digest():
         raise ValueError(
             f"{folder}: the tokenizer or chat template changed since the head was trained (digest "

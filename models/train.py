@@ -6,9 +6,9 @@
         each row adds its share of the batch's loss and gradient
         the gradient is clipped, AdamW moves the weights       (not where loss or gradient is NaN or Inf: counted)
 
-A checkpoint holds weights, optimizer moments, RNG and counters; the step alone fixes the data position, so training
-that was killed and resumed gives the same bytes as training that was not. Parallel plans and precision are applied to
-the model from outside (`models.parallel`).
+A checkpoint holds weights, optimizer moments, RNG and counters, and between two rounds of a step the gradient summed so
+far; the step alone fixes the data position, so training that was killed and resumed gives the same bytes as training
+that was not. Parallel plans and precision are applied to the model from outside (`models.parallel`).
 """
 
 import json
@@ -23,11 +23,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
+from models.accumulation import Accumulation
 from models.batches import BatchPlan
 from models.flops import Work
 from models.objectives import Objective
 from models.optim import MOMENTS, OptimizerSettings, make_optimizer
-from models.packing import share_out
 from models.parallel.workers import Workers
 from models.train_state import load_state, save_state, stored_shapes
 
@@ -39,7 +39,8 @@ SPIKE_WINDOW = 32
 """Healthy steps whose losses a spike is measured against."""
 SPIKE_STEPS = 3
 """Steps in a row whose loss must be a spike before training stops."""
-TOTALS = "totals.json"
+TOTALS, BEGUN = "totals.json", "begun-{:05d}.json"
+"""The second for each data-parallel group, where a step was under way."""
 
 
 class Diverged(ValueError):
@@ -138,9 +139,12 @@ class Trainer(Generic[Example]):
         self.parameters = {name: p for name, p in model.state_dict(keep_vars=True).items() if p.requires_grad}
         self.optimizer = make_optimizer(self.parameters.values(), settings)
         self.totals = Totals()
+        self.begun: Accumulation[Example] | None = None
+        """The step under way, seen between its rounds."""
 
     def run(self, on_microbatch: Callable[[float], None] = lambda done: None) -> Iterator[StepReport]:
-        """Yield after every step until the plan ends. `on_microbatch` hears steps done, with the current one's share.
+        """Yield after every step until the plan ends. `on_microbatch` hears steps done, with the current one's share;
+        then, too, the trainer may be saved.
 
         Raises Diverged when steps keep giving NaN or Inf, or losses far above the ones before.
         """
@@ -169,13 +173,14 @@ class Trainer(Generic[Example]):
             )
 
     def _train_step(self, on_microbatch: Callable[[float], None]) -> StepReport:
-        started = time.perf_counter()
         step = self.totals.step
-        batch = [self.examples[index] for index in self.plan.batch(step)]
-        self.optimizer.zero_grad(set_to_none=True)
-        run = Accumulation(self.objective, batch, self.microbatch_tokens, self.workers)
-        for share in run.backward():
+        if self.begun is None:
+            self.optimizer.zero_grad(set_to_none=True)
+            self.begun = self._begin()
+        run = self.begun
+        for share in run.rounds(Tensor.backward):
             on_microbatch(step + share)
+        self.begun = None
         metrics = run.metrics()
         rate = self.settings.rate(step, self.plan.steps)
         limit = math.inf if self.settings.clip_norm is None else self.settings.clip_norm
@@ -185,9 +190,25 @@ class Trainer(Generic[Example]):
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             self.optimizer.step()
-        seconds = time.perf_counter() - started
-        waited = (run.started - started) / seconds
+        seconds = run.seconds()
+        waited = run.waited / seconds
         return StepReport(step + 1, metrics, rate, grad_norm, run.tokens, run.work, seconds, waited, not healthy)
+
+    def _begin(self) -> Accumulation[Example]:
+        """The next step, nothing of it done."""
+        started = time.perf_counter()
+        batch = [self.examples[index] for index in self.plan.batch(self.totals.step)]
+        return Accumulation(self.objective, batch, self.microbatch_tokens, self.workers, started)
+
+    @property
+    def mid_step(self) -> bool:
+        """Whether a step is under way, with rounds to come."""
+        return self.begun is not None and self.begun.done < len(self.begun.dealt)
+
+    @property
+    def tokens(self) -> int:
+        """Trained on so far, also in the step under way."""
+        return self.totals.tokens + (self.begun.tokens_done if self.begun else 0)
 
     def evaluate(self, examples: Sequence[Example]) -> float:
         """The objective's loss over examples that it is not trained on."""
@@ -204,25 +225,46 @@ class Trainer(Generic[Example]):
         """
         if self.workers.rank == 0:
             (folder / TOTALS).write_text(json.dumps(asdict(self.totals)))
-        return save_state(self._tensors(self.totals.step > self.totals.skipped), folder)
+        if self.begun is not None and self.workers.rank % self.workers.plan.tensor == 0:  # its neighbours know the same
+            (folder / BEGUN.format(self.workers.data_rank)).write_text(json.dumps(self.begun.state()))
+        moments, gradients = self.totals.step > self.totals.skipped, self.begun is not None
+        return save_state(self._tensors(moments, gradients), folder)
 
-    def restore(self, folder: Path) -> None:
+    def restore(self, folder: Path) -> int:
         """Go on from a folder that `save` wrote, perhaps by other processes than these.
 
-        Raises ValueError where it belongs to another model.
+        A step that was under way goes on with its next round where this trainer deals its batch out alike, and else
+        from its beginning; returns the rounds that are then done again. Raises ValueError where the folder belongs to
+        another model.
         """
-        totals = Totals(**json.loads((folder / TOTALS).read_text()))
-        updates = totals.step - totals.skipped
+        self.totals = Totals(**json.loads((folder / TOTALS).read_text()))
+        left_aside = self._go_on(folder)
+        updates, stored = self.totals.step - self.totals.skipped, stored_shapes(folder)
         if updates:
             self.optimizer.prepare(updates)
-        tensors, stored = self._tensors(updates > 0), stored_shapes(folder)
+        for name, parameter in self.parameters.items():
+            goes_on = self.begun is not None and f"gradients.{name}" in stored
+            parameter.grad = torch.zeros_like(parameter) if goes_on else None
+        tensors = self._tensors(updates > 0, self.begun is not None)
         # What a loss does not use (the unembedding of a reward model) has no moments.
         tensors = {name: t for name, t in tensors.items() if name in stored or name.startswith("weights.")}
-        load_state(tensors, folder)
-        self.totals = totals
+        load_state(tensors, folder, leaving_out="gradients." if left_aside else None)
         torch.set_rng_state(tensors["rng"])
+        return left_aside
 
-    def _tensors(self, with_moments: bool) -> dict[str, Tensor]:
+    def _go_on(self, folder: Path) -> int:
+        """Take up the step under way, if there was one; returns the rounds that cannot be taken up."""
+        self.begun = None
+        first, own = (folder / BEGUN.format(group) for group in (0, self.workers.data_rank))
+        if not first.exists():
+            return 0
+        run, state = self._begin(), json.loads((own if own.exists() else first).read_text())
+        if not run.go_on(state):
+            return state["done"]
+        self.begun = run
+        return 0
+
+    def _tensors(self, with_moments: bool, with_gradients: bool) -> dict[str, Tensor]:
         weights = {f"weights.{name}": parameter.detach() for name, parameter in self.parameters.items()}
         state = self.optimizer.state
         moments = {
@@ -231,45 +273,12 @@ class Trainer(Generic[Example]):
             for name, parameter in self.parameters.items()
             if with_moments and parameter in state
         }
-        return weights | moments | {"rng": torch.get_rng_state()}
-
-
-class Accumulation(Generic[Example]):
-    """One global batch in packed microbatches; `started` and `tokens` are known at once."""
-
-    def __init__(
-        self, objective: Objective[Example], batch: Sequence[Example], microbatch_tokens: int, workers: Workers
-    ) -> None:
-        self.objective, self.batch, self.workers = objective, batch, workers
-        self.lengths = [objective.length(example) for example in batch]
-        self.tokens = sum(self.lengths)
-        self.work = sum(map(objective.work, batch), Work(0, 0, 0))
-        self.total_weight = sum(map(objective.weight, batch))
-        rounds = share_out(self.lengths, microbatch_tokens, workers.plan.data_ranks)
-        self.rounds = [bins[workers.data_rank] for bins in rounds]
-        self.parts: dict[str, float] = {}
-        self.started = time.perf_counter()
-
-    def backward(self) -> Iterator[float]:
-        """Add the batch's gradient, microbatch by microbatch; yields the share done."""
-        for share, loss in self.losses():
-            loss.backward()
-            yield share
-
-    def losses(self) -> Iterator[tuple[float, Tensor]]:
-        done = 0
-        for members in self.rounds:
-            # A process with nothing to do in a round still takes part in its exchanges, with an example of no weight.
-            examples = [self.batch[index] for index in members] or [self.batch[0]]
-            loss, metrics = self.objective.loss(examples, self.total_weight)
-            weight = float(bool(members))
-            self.parts = {name: self.parts.get(name, 0.0) + weight * float(value) for name, value in metrics.items()}
-            done += sum(self.lengths[index] for index in members)
-            yield min(1.0, done * self.workers.plan.data_ranks / self.tokens), loss if members else 0.0 * loss
-
-    def metrics(self) -> dict[str, float]:
-        """The objective's, over the global batch."""
-        return self.workers.sum(self.parts)
+        gradients = {
+            f"gradients.{name}": parameter.grad
+            for name, parameter in self.parameters.items()
+            if with_gradients and parameter.grad is not None
+        }
+        return weights | moments | gradients | {"rng": torch.get_rng_state()}
 
 
 @torch.no_grad()
@@ -278,6 +287,6 @@ def evaluate(
 ) -> dict[str, float]:
     """The objective's metrics over all `examples`, without training on them."""
     run = Accumulation(objective, examples, microbatch_tokens, workers or Workers())
-    for _ in run.losses():
+    for _ in run.rounds(lambda loss: None):
         continue
     return run.metrics()

@@ -29,7 +29,8 @@ def save_state(tensors: Mapping[str, Tensor], folder: Path) -> Callable[[], None
     """
     writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
     group = _side_group()
-    future = async_save(dict(tensors), storage_writer=writer, process_group=group, no_dist=group is None)
+    copyable = {name: _copyable(tensor) for name, tensor in tensors.items()}
+    future = async_save(copyable, storage_writer=writer, process_group=group, no_dist=group is None)
     assert isinstance(future, Future)
 
     def wait() -> None:
@@ -38,9 +39,18 @@ def save_state(tensors: Mapping[str, Tensor], folder: Path) -> Callable[[], None
     return wait
 
 
-def load_state(tensors: Mapping[str, Tensor], folder: Path) -> None:
-    """Fill the tensors in place. Raises ValueError where the folder holds others than these."""
-    found, expected = stored_shapes(folder), {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+def _copyable(tensor: Tensor) -> Tensor:
+    """A layer's gradients lie in one buffer of FSDP; on a processor torch copies no split tensor from inside of one."""
+    return tensor.clone() if tensor.device.type == "cpu" and tensor.storage_offset() else tensor
+
+
+def load_state(tensors: Mapping[str, Tensor], folder: Path, leaving_out: str | None = None) -> None:
+    """Fill the tensors in place. Raises ValueError where the folder holds others than these and those whose names begin
+    with `leaving_out`."""
+    expected = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    found = stored_shapes(folder)
+    if leaving_out is not None:
+        found = {name: shape for name, shape in found.items() if not name.startswith(leaving_out)}
     if found != expected:
         differing = sorted(set(found.items()) ^ set(expected.items()))[:4]
         raise ValueError(f"the checkpoint in {folder} is of another model: {differing} differ; remove it")

@@ -1,5 +1,6 @@
 """When training's resume checkpoints are written, and how: in the background, one at a time."""
 
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +23,7 @@ class BackgroundCheckpoints:
         self._clock = CheckpointClock(every_s)
         self._thread = ThreadPoolExecutor(1)
         self._last: Future[None] | None = None
+        self._step_began = time.monotonic()
 
     def __enter__(self) -> "BackgroundCheckpoints":
         return self
@@ -31,12 +33,22 @@ class BackgroundCheckpoints:
         if kind is None:
             self._finish()
 
-    def after(self, step: int) -> None:
+    def after_step(self) -> None:
         """Write one where it is time; the last step needs none."""
-        if step < self.trainer.plan.steps and self.trainer.workers.agree(self._clock.due()):
-            self._clock.time(lambda: self._save(step))
+        if self.trainer.totals.step < self.trainer.plan.steps:
+            self._save_if(self._clock.due())
+        self._step_began = time.monotonic()
 
-    def _save(self, step: int) -> None:
+    def after_round(self) -> None:
+        """The same inside a step, where that has itself gone on for so long; its last round needs none."""
+        if self.trainer.mid_step:
+            self._save_if(self._clock.due(self._step_began))
+
+    def _save_if(self, due: bool) -> None:
+        if self.trainer.workers.agree(due):
+            self._clock.time(self._save)
+
+    def _save(self) -> None:
         self._finish()
         folder = self.output.scratch_folder()
         self.more(folder)
@@ -47,7 +59,7 @@ class BackgroundCheckpoints:
             for path in folder.iterdir():
                 path.rename(target / path.name)
 
-        self._last = self._thread.submit(self.output.save_checkpoint, step, keep)
+        self._last = self._thread.submit(self.output.save_checkpoint, self.trainer.totals.step, keep)
 
     def _finish(self) -> None:
         if self._last is not None:
@@ -62,8 +74,9 @@ class CheckpointClock:
         self._cost_s = 0.0
         self._last = time.monotonic()
 
-    def due(self) -> bool:
-        return time.monotonic() - self._last >= max(self.every_s, self._cost_s / LARGEST_SHARE)
+    def due(self, since: float = -math.inf) -> bool:
+        """`since`: a moment from which the seconds count where no checkpoint came later."""
+        return time.monotonic() - max(self._last, since) >= max(self.every_s, self._cost_s / LARGEST_SHARE)
 
     def time(self, save: Callable[[], None]) -> None:
         started = time.monotonic()

@@ -14,12 +14,20 @@ from torch import Tensor
 
 from infra.artifacts import Artifact
 from infra.output import Outcome, Output
+from models.checkpoint import open_streamed
 from models.lora import merge_lora
 from models.objectives import Regression, read_hidden
 from models.packing import Rated, pack_rated, share_out
-from models.parallel.gather import gathered_reward_model
+from models.parallel.gather import gathering
 from models.parallel.workers import Workers
-from models.reward import RewardModel, RewardScorer, encode_conversation, load_reward_model, save_reward_model
+from models.reward import (
+    RewardModel,
+    RewardScorer,
+    encode_conversation,
+    load_reward_model,
+    save_reward_model,
+    whole_head,
+)
 from models.ridge import PENALTIES, fit_ridge
 from models.tokenizer import Tokenizer
 from models.train import Trainer
@@ -31,6 +39,7 @@ from tasks.held_out import hold_out
 from tasks.rows import ATTRIBUTES, canonical
 from tasks.streams import Source, stream
 from tasks.training import (
+    PROBE_TOKENS,
     Dropped,
     Row,
     check_same,
@@ -87,11 +96,8 @@ def run(config: RewardModelConfig, output: Output, base: Artifact, attributes: S
     metrics, workers = fit(config, output, Parts(model, tokenizer, base), (training, validation))
     predicted = predict(model, validation, config.resources.microbatch_tokens, workers)
     merge_lora(decoder)
-    model = gathered_reward_model(model, workers)
-    if model is None:
-        return Outcome()  # another process tells
     metrics |= attribute_metrics(predicted, labels_of(validation), [answer.prompt for answer in validation])
-    write_reward_model(model, tokenizer, output, validation[0])
+    write_reward_model(model, tokenizer, output, validation[0], workers)
     sizes = {
         "training_rows": len(training),
         "validation_rows": len(validation),
@@ -169,11 +175,26 @@ def train_regression(
     return train_keeping_best(trainer, config, output, validation), workers
 
 
-def write_reward_model(model: RewardModel, tokenizer: Tokenizer, output: Output, probe: Answer) -> None:
-    """Write the folder, after comparing the attributes that what was written gives the probe."""
+def write_reward_model(
+    model: RewardModel, tokenizer: Tokenizer, output: Output, probe: Answer, workers: Workers
+) -> None:
+    """Write the folder, after comparing the attributes that what was written gives the probe.
+
+    Every process calls it, since each may hold a part of the weights; the first one writes.
+    """
     folder = output.scratch_folder()
-    save_reward_model(model, tokenizer, folder)
-    reloaded, _ = load_reward_model(folder)
-    written, ours = (torch.tensor(RewardScorer(m, tokenizer).score([probe.messages])) for m in (reloaded, model))
-    check_same(ours, written, "attributes")
-    output.write_folder(folder)
+    save_reward_model(model, tokenizer, folder, workers)
+    trained = RewardModel(gathering(model.decoder, workers), model.config)
+    trained.head.load_state_dict(whole_head(model, workers), assign=True)
+    ours = attributes_of(trained, probe)
+    if workers.rank == 0:
+        written, _ = load_reward_model(folder, open_streamed)
+        check_same(ours, attributes_of(written, probe), "attributes")
+        output.write_folder(folder)
+
+
+@torch.no_grad()
+def attributes_of(model: RewardModel, answer: Answer) -> Tensor:
+    """[1, A], where the weights of the head lie."""
+    token_ids_1T = torch.tensor([answer.rated.token_ids[:PROBE_TOKENS]], device=model.head.weight.device)
+    return model.attributes(model.decoder.hidden(token_ids_1T)[:, -1])

@@ -15,11 +15,11 @@ from infra.artifacts import Artifact
 from infra.errors import EmptyDataset, InputError, StageFailed
 from infra.output import Output
 from models.batches import ExampleBatches
-from models.checkpoint import load_model, open_empty, save_model
+from models.checkpoint import load_model, open_empty, open_streamed, save_model
 from models.decoder import Decoder
 from models.lora import add_lora
 from models.optim import OptimizerSettings
-from models.parallel.gather import gathered
+from models.parallel.gather import gathering, home
 from models.parallel.workers import Workers
 from models.tokenizer import Tokenizer
 from models.train import Diverged, StepReport, Trainer
@@ -152,15 +152,17 @@ def train(
     """
     speed, steps = Speed(trainer, config), trainer.plan.steps
 
-    def tell(done: float) -> None:
-        output.progress(done, steps, "steps", tokens_per_s=speed.tokens_per_s())
-
     with BackgroundCheckpoints(trainer, output, save, config.resources.checkpoint_every_s) as checkpoints:
+
+        def on_microbatch(done: float) -> None:
+            output.progress(done, steps, "steps", tokens_per_s=speed.tokens_per_s())
+            checkpoints.after_round()
+
         try:
-            for report in trainer.run(tell):
+            for report in trainer.run(on_microbatch):
                 log_step(report, steps, speed, output)
                 on_step(report)
-                checkpoints.after(report.step)
+                checkpoints.after_step()
         except Diverged as error:
             raise StageFailed(str(error), "lower the learning rate, or look at the data of these steps") from error
     output.say(speed.summary())
@@ -180,8 +182,15 @@ def resume(trainer: Trainer[Any], output: Output) -> Path | None:
     if found is None:
         return None
     step, folder = found
-    trainer.restore(folder)
-    output.say(f"resumed at step {step} of {trainer.plan.steps}")
+    left_aside, next_one = trainer.restore(folder), ""
+    if (begun := trainer.begun) is not None:
+        next_one = f", after {begun.done} of {len(begun.dealt)} rounds of the next one"
+    elif left_aside:
+        next_one = (
+            f"; {left_aside} rounds of the next one were of another microbatch_tokens or number of data-parallel "
+            "processes: it begins anew"
+        )
+    output.say(f"resumed at step {step} of {trainer.plan.steps}{next_one}")
     return folder
 
 
@@ -194,24 +203,21 @@ def training_metrics(trainer: Trainer[Any]) -> dict[str, float]:
     return means | last | counters | {"peak_memory_gib": peak_memory_gib(trainer.workers.device)}
 
 
+@torch.no_grad()
 def write_model(model: Decoder, tokenizer: Tokenizer, output: Output, probe: Sequence[int], workers: Workers) -> None:
     """Write a Hugging Face folder, after comparing the logits of what was written on the `probe` tokens.
 
-    Every process calls it, since each may hold a part of the weights; the first one writes. Raises StageFailed where
-    the logits differ.
+    Every process calls it, since each may hold a part of the weights; the first one writes. No process holds more than
+    a shard of the folder, or a weight of either side. Raises StageFailed where the logits differ.
     """
-    whole = gathered(model, workers)
-    if whole is None:
-        return
     folder = output.scratch_folder()
-    save_model(whole, tokenizer, folder)
-    reloaded, _ = load_model(folder)
-    with torch.no_grad():
-        token_ids_1T = torch.tensor([list(probe)[:PROBE_TOKENS]])
-        written = reloaded(token_ids_1T)
-        ours = whole(token_ids_1T.to(whole.unembedding_VD.device)).cpu()
-    check_same(ours, written, "logits")
-    output.write_folder(folder)
+    save_model(model, tokenizer, folder, workers=workers)
+    token_ids_1T = torch.tensor([list(probe)[:PROBE_TOKENS]])
+    ours = gathering(model, workers)(token_ids_1T.to(home(workers)))
+    if workers.rank == 0:
+        written, _ = open_streamed(folder)
+        check_same(ours, written(token_ids_1T), "logits")
+        output.write_folder(folder)
 
 
 def check_same(trained: torch.Tensor, written: torch.Tensor, what: str) -> None:

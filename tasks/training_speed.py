@@ -27,7 +27,7 @@ class Speed:
         self.device = trainer.workers.device
         name = torch.cuda.get_device_name() if self.device.type == "cuda" else ""
         self.peak = peak_flops(name, config.resources.written_precision) if name else None
-        self.started, self.tokens_before = time.monotonic(), trainer.totals.tokens
+        self.started, self.tokens_before = time.monotonic(), trainer.tokens
         self.flops = self.paper_flops = self.busy = 0.0
 
     def add(self, report: StepReport) -> dict[str, float]:
@@ -44,7 +44,7 @@ class Speed:
         return self._rates(flops, paper, report.seconds) | {"peak_memory_gib": peak_memory_gib(self.device)}
 
     def tokens_per_s(self) -> float:
-        return round((self.trainer.totals.tokens - self.tokens_before) / (time.monotonic() - self.started), 1)
+        return round((self.trainer.tokens - self.tokens_before) / (time.monotonic() - self.started), 1)
 
     def metrics(self) -> dict[str, float]:
         """Over the steps of this attempt."""

@@ -22,7 +22,7 @@ from ray.util.queue import Empty, Queue
 
 from infra import errors
 from infra.artifacts import Artifact
-from infra.attempts import STEP_FOLDER
+from infra.attempts import whole_checkpoints
 from infra.storage import Storage
 from infra.team import Team
 from tasks.configs.base import Resources
@@ -57,7 +57,7 @@ def run_on_workers(
     spec = {
         "make": make, "step": step, "threads": cores_each(resources), "store": store.uri, "workspace": str(workspace),
     }  # fmt: skip
-    artifact, failed, reached, why = Artifact.model_validate(step["artifact"]), 0, -1, ""
+    artifact, failed, reached, why = Artifact.model_validate(step["artifact"]), 0, "", ""
     for start in count(1):
         if failed == ATTEMPTS or artifact.exists():
             break
@@ -73,7 +73,7 @@ def run_on_workers(
         if heard.failure is not None:
             raise heard.failure
         if not artifact.exists():
-            before, reached = reached, newest_step(store, artifact)
+            before, reached = reached, newest_checkpoint(store, artifact)
             failed = 1 if reached > before else failed + 1
             tell({"event": "line", "text": f"training's processes died ({why}); attempt {failed} of {ATTEMPTS}"})
     if artifact.exists():
@@ -84,10 +84,9 @@ def run_on_workers(
     )
 
 
-def newest_step(store: Storage, artifact: Artifact) -> int:
-    """Of the checkpoints that there are; -1 without any."""
-    folders = store.children(f"attempts/{artifact.stage}/{artifact.fingerprint}")
-    return max((int(match[1]) for name in folders if (match := STEP_FOLDER.fullmatch(name))), default=-1)
+def newest_checkpoint(store: Storage, artifact: Artifact) -> str:
+    """Name of the newest whole one, which sorts by age; "" without any."""
+    return max(whole_checkpoints(store, f"attempts/{artifact.stage}/{artifact.fingerprint}"), default="")
 
 
 def _trainer(spec: dict[str, Any], resources: Resources, store: Storage, place: str) -> TorchTrainer:

@@ -1,49 +1,34 @@
-"""A model that was split over processes, whole again in one of them."""
+"""Weights that were split over processes, whole again in one of them, one at a time."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from models.decoder import Decoder
 from models.parallel.workers import Workers
-from models.reward import RewardModel
-
-
-def gathered(model: Decoder, workers: Workers) -> Decoder | None:
-    """The whole model on the processor, in the first process; None in the others. All processes call it together.
-
-    A model that was not split is returned as it is.
-    """
-    if not workers.together:
-        return model
-    weights = whole_weights(model, workers)
-    if weights is None:
-        return None
-    with torch.device("meta"):
-        plain = Decoder(model.config)
-    plain.load_state_dict(weights, assign=True)
-    return plain.eval()
-
-
-def gathered_reward_model(model: RewardModel, workers: Workers) -> RewardModel | None:
-    """The same for a reward model."""
-    if not workers.together:
-        return model
-    decoder, head = gathered(model.decoder, workers), whole_weights(model.head, workers)
-    if decoder is None or head is None:
-        return None
-    plain = RewardModel(decoder, model.config)
-    plain.head.load_state_dict(head)
-    return plain.eval()
+from models.streamed import streamed
 
 
 @torch.no_grad()
-def whole_weights(module: nn.Module, workers: Workers) -> dict[str, Tensor] | None:
-    """Whole weights by Hugging Face's names on the processor, in the first process only."""
-    weights = {}
-    for name, tensor in module.state_dict().items():
-        moved = tensor.to(workers.device)
-        whole = moved.full_tensor() if isinstance(moved, DTensor) else moved
-        if workers.rank == 0:
-            weights[name] = whole.detach().cpu()
-    return weights if workers.rank == 0 else None
+def whole(weight: Tensor, workers: Workers) -> Tensor:
+    """The whole weight on the processor in the first process, and without memory (meta) in the others.
+
+    All processes call it together.
+    """
+    moved = weight.detach().to(workers.device)
+    moved = moved.full_tensor() if isinstance(moved, DTensor) else moved
+    return moved.to(home(workers)).contiguous()
+
+
+def gathering(model: Decoder, workers: Workers) -> Decoder:
+    """A decoder that gathers the model's weights as its forward pass comes to them, in fp32 on the first processor.
+
+    All processes run it together, those after the first one on the meta device (`home`).
+    """
+    weights = model.state_dict()
+    return streamed(model.config, lambda name: whole(weights[name], workers))
+
+
+def home(workers: Workers) -> torch.device:
+    """Where `whole` puts weights."""
+    return torch.device("cpu" if workers.rank == 0 else "meta")

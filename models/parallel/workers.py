@@ -50,10 +50,10 @@ class Workers:
         return init_device_mesh(self.device.type, shape, mesh_dim_names=("replicas", "shards", "tensor"))
 
     def agree(self, wish: bool) -> bool:
-        """What the first process wishes: clocks differ, and all must do the same."""
+        """What the first process wishes: clocks differ, and all must do the same. No GPU is waited for."""
         if self.plan.world == 1:
             return wish
-        first = torch.tensor(wish, device=self.device)
+        first = torch.tensor(wish)
         dist.broadcast(first, 0)
         return bool(first)
 

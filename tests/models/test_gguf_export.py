@@ -21,7 +21,7 @@ def smollm(smollm_folder: Path):
     return load_model(smollm_folder)
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("F16", 0.06), ("Q8_0", 2.0)])
+@pytest.mark.parametrize(("precision", "tolerance"), [("F16", 0.06), pytest.param("Q8_0", 2.0, marks=pytest.mark.slow)])
 def test_transformers_reads_the_file_as_the_same_model(smollm, tmp_path: Path, precision, tolerance: float):
     model, tokenizer = smollm
     export_gguf(model, tokenizer, tmp_path / "out.gguf", precision, licence="apache-2.0")

@@ -12,15 +12,17 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
+from torch import Tensor
 
 from models.batches import ExampleBatches
+from models.checkpoint import write_weights
 from models.config import ModelConfig
-from models.decoder import init_model
+from models.decoder import Decoder, init_model
 from models.lora import add_lora, merge_lora
 from models.objectives import NextToken, Preference, PreferenceSettings, Regression
 from models.optim import OptimizerSettings
 from models.packing import Document, Pair, Rated
-from models.parallel.gather import whole_weights
+from models.parallel.gather import gathering, home
 from models.parallel.plan import ParallelPlan
 from models.parallel.split import parallelize
 from models.parallel.workers import Workers
@@ -32,6 +34,7 @@ LLAMA = ModelConfig("llama", 51, 24, 40, 2, 4, 2, 6, tied_embeddings=True, init_
 """Its vocabulary cannot be split evenly."""
 SETTINGS = OptimizerSettings(3e-3, weight_decay=0.1, clip_norm=0.5)
 STEPS, SAVED_AT = 4, 2
+SHARD_BYTES = 8_000
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,20 @@ CASES = [
     Case("fsdp-regression", ParallelPlan(shards=2), LLAMA, "regression"),
     Case("fsdp-lora", ParallelPlan(shards=2), LLAMA, adapted="lora"),
     Case("fsdp-dora", ParallelPlan(shards=2), NEMOTRON, adapted="dora"),
+    Case("tensor-lora", ParallelPlan(tensor=2), LLAMA, adapted="lora"),
+    Case("tensor-dora", ParallelPlan(tensor=2), NEMOTRON, adapted="dora"),
+    Case("tensor-dora-gated", ParallelPlan(tensor=2), LLAMA, "preference", adapted="dora"),
     Case("fsdp-compact", ParallelPlan(shards=2), LLAMA, state_dtype="bf16"),
     Case("fsdp-4", ParallelPlan(shards=4), LLAMA, "preference"),
     Case("hybrid", ParallelPlan(replicas=2, shards=2), LLAMA, recompute="selective"),
     Case("product", ParallelPlan(shards=2, tensor=2), NEMOTRON, recompute="full"),
     Case("product-preference", ParallelPlan(shards=2, tensor=2), LLAMA, "preference"),
     Case("product-regression", ParallelPlan(shards=2, tensor=2), NEMOTRON, "regression"),
+    Case("product-lora", ParallelPlan(shards=2, tensor=2), NEMOTRON, recompute="full", adapted="lora"),
+    Case("product-dora", ParallelPlan(shards=2, tensor=2), LLAMA, "regression", adapted="dora"),
 ]
+
+ADAPTED = next(case for case in CASES if case.name == "tensor-dora")
 
 
 def make_trainer(case: Case, workers: Workers) -> Trainer[Any]:
@@ -70,7 +80,7 @@ def make_trainer(case: Case, workers: Workers) -> Trainer[Any]:
     torch.nn.init.normal_(reward.head.weight, std=0.1, generator=torch.Generator().manual_seed(3))
     if case.adapted:
         add_lora(model, 4, 8.0, seed=1, magnitudes=case.adapted == "dora")
-    rest = [reward.head] if case.objective == "regression" else []
+    rest: list[torch.nn.Module] = [reward.head] if case.objective == "regression" else []
     parallelize(model, rest, workers, dtype=torch.float32, recompute=case.recompute, offload=False)
     trained = reward if case.objective == "regression" else model
     examples, objective = OBJECTIVES[case.objective](model, reward, workers)
@@ -120,11 +130,25 @@ def train(trainer: Trainer[Any], until: int = STEPS) -> list[dict[str, float]]:
     return reports
 
 
-def write(trainer: Trainer[Any], reports: list[dict[str, float]], folder: Path, name: str) -> None:
-    weights = whole_weights(trainer.model, trainer.workers)
-    if weights is not None:
-        save_file(weights, folder / f"{name}.safetensors")
-        (folder / f"{name}.json").write_text(json.dumps(reports))
+def write(trainer: Trainer[Any], reports: list[dict[str, float]], folder: Path) -> None:
+    """What was told, the weights in several small files, and logits of the weights as they are gathered again."""
+    workers = trainer.workers
+    if workers.rank == 0:
+        folder.mkdir()
+        (folder / "reports.json").write_text(json.dumps(reports))
+    write_weights(trainer.model.state_dict(), folder, SHARD_BYTES, workers)
+    logits = logits_of(gathering(decoder_of(trainer), workers), home(workers))
+    if workers.rank == 0:
+        save_file({"logits": logits}, folder / "logits.safetensors")
+
+
+def decoder_of(trainer: Trainer[Any]) -> Any:
+    return trainer.model.decoder if isinstance(trainer.model, RewardModel) else trainer.model
+
+
+@torch.no_grad()
+def logits_of(model: Decoder, device: torch.device | None = None) -> Tensor:
+    return model(torch.arange(20, device=device)[None])
 
 
 def main(folder: Path, world: int, rank: int) -> None:
@@ -135,23 +159,36 @@ def main(folder: Path, world: int, rank: int) -> None:
             trainer = make_trainer(case, Workers(case.plan, row_multiple=case.plan.tensor))
             reports = train(trainer)
             if case.adapted:
-                merge_lora(trainer.model)
-            write(trainer, reports, folder, case.name)
+                merge_lora(decoder_of(trainer))
+            write(trainer, reports, folder / case.name)
     resume(folder, world)
     dist.destroy_process_group()
 
 
 def resume(folder: Path, world: int) -> None:
-    """Four processes save in the middle; two go on from there."""
-    checkpoint = folder / "checkpoint"
+    """Four processes save in the middle and two go on from there; so do two that split every layer and two that do
+    not."""
     if world == 4:
-        trainer = make_trainer(CASES[0], Workers(ParallelPlan(shards=2, tensor=2), row_multiple=2))
-        train(trainer, SAVED_AT)
-        trainer.save(checkpoint)()
+        save(CASES[0], ParallelPlan(shards=2, tensor=2), folder / "checkpoint")
     else:
-        trainer = make_trainer(CASES[0], Workers(ParallelPlan(shards=2)))
-        trainer.restore(checkpoint)
-        write(trainer, train(trainer), folder, "resumed")
+        go_on(CASES[0], folder / "checkpoint", folder / "resumed")
+        save(ADAPTED, ADAPTED.plan, folder / "adapted")
+        go_on(ADAPTED, folder / "adapted", folder / "resumed-adapted")
+
+
+def save(case: Case, plan: ParallelPlan, checkpoint: Path) -> None:
+    trainer = make_trainer(case, Workers(plan, row_multiple=plan.tensor))
+    train(trainer, SAVED_AT)
+    trainer.save(checkpoint)()
+
+
+def go_on(case: Case, checkpoint: Path, folder: Path) -> None:
+    trainer = make_trainer(case, Workers(ParallelPlan(shards=2)))
+    trainer.restore(checkpoint)
+    reports = train(trainer)
+    if case.adapted:
+        merge_lora(decoder_of(trainer))
+    write(trainer, reports, folder)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from models.lora import merge_lora
 from models.parallel.workers import Workers
 from models.train import Trainer
-from tests.numerics.parallel_cases import CASES, SAVED_AT, Case, make_trainer, train
+from tests.numerics.parallel_cases import ADAPTED, CASES, SAVED_AT, Case, decoder_of, logits_of, make_trainer, train
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,7 +27,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("parallel")
-    (folder / "checkpoint").mkdir()
+    for name in ("checkpoint", "adapted"):
+        (folder / name).mkdir()
     for world in (4, 2):
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
         command = [sys.executable, "-m", "tests.numerics.parallel_cases", str(folder), str(world)]
@@ -45,17 +46,22 @@ def alone(case: Case) -> tuple[Trainer, list[dict[str, float]]]:
     trainer = make_trainer(same, Workers())
     reports = train(trainer)
     if case.adapted:
-        merge_lora(trainer.model)
+        merge_lora(decoder_of(trainer))
     return trainer, reports
 
 
 def assert_same(results: Path, name: str, trainer: Trainer, reports: list[dict[str, float]]) -> None:
-    found = json.loads((results / f"{name}.json").read_text())
+    folder = results / name
+    found = json.loads((folder / "reports.json").read_text())
     for ours, expected in zip(found, reports, strict=True):
         assert ours == pytest.approx(expected, rel=1e-5, abs=1e-6)
-    weights = load_file(results / f"{name}.safetensors")
+    files = sorted(folder.glob("model-*.safetensors"))
+    assert len(files) > 2
+    weights = {name: weight for path in files for name, weight in load_file(path).items()}
     for parameter, expected in trainer.model.named_parameters():
         torch.testing.assert_close(weights[parameter], expected.detach(), rtol=0, atol=2e-5)
+    logits = load_file(folder / "logits.safetensors")["logits"]
+    torch.testing.assert_close(logits, logits_of(decoder_of(trainer)), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -77,3 +83,19 @@ def test_one_process_goes_on_from_a_checkpoint_of_four(results: Path) -> None:
     )
     for name, parameter in whole.model.named_parameters():
         torch.testing.assert_close(trainer.parameters[name].detach(), parameter.detach(), rtol=0, atol=2e-5)
+
+
+def test_two_unsplit_processes_go_on_from_low_rank_additions_that_were_split(results: Path) -> None:
+    trainer, reports = alone(ADAPTED)
+    assert_same(results, "resumed-adapted", trainer, reports[SAVED_AT:])
+
+
+def test_one_process_goes_on_from_low_rank_additions_that_were_split(results: Path) -> None:
+    trainer, reports = alone(ADAPTED)
+    resumed = make_trainer(replace(ADAPTED, plan=Workers().plan), Workers())
+    resumed.restore(results / "adapted")
+    for ours, expected in zip(train(resumed), reports[SAVED_AT:], strict=True):
+        assert ours == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    merge_lora(decoder_of(resumed))
+    for name, weight in decoder_of(trainer).named_parameters():
+        torch.testing.assert_close(decoder_of(resumed).get_parameter(name), weight, rtol=0, atol=2e-5)

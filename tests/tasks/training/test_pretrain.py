@@ -194,6 +194,12 @@ def test_weights_name_the_sources_of_the_documents(workshop, tokenizer, mixture,
         workshop.run(pretrain.run, CONFIG.model_copy(update={"mixture": mixture}), **blend(workshop, tokenizer))
 
 
+def test_the_paper_s_blend_goes_by_a_word():
+    named = PretrainConfig(mixture="nemotron")  # type: ignore[arg-type]
+    assert named == PretrainConfig(mixture=nemotron_blend())
+    assert PretrainConfig(mixture={"english": 1.0, "code": None}).mixture == {"english": 1.0}  # type: ignore[dict-item]
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -203,6 +209,8 @@ def test_weights_name_the_sources_of_the_documents(workshop, tokenizer, mixture,
         ({"switch_at": 0.5}, "switch_at below 1, or neither"),
         ({"second_mixture": {"a": 1.0}, "switch_at": 0.01, "steps": 10}, "leaves one of the mixtures no step"),
         ({"batch_ramp": [{"from_tokens": 9, "tokens_per_step": 32}] * 2}, "expected rising numbers"),
+        ({"batch_ramp": "steep"}, "expected 'nemotron', the paper's ramp"),
+        ({"mixture": "nemotrn"}, "expected 'nemotron', the paper's blend"),
     ],
 )
 def test_settings_that_do_not_fit_together_are_refused(settings, words):
@@ -212,8 +220,10 @@ def test_settings_that_do_not_fit_together_are_refused(settings, words):
 
 def test_the_paper_s_batch_ramp():
     """200 and 200 billion tokens at 768 and 1536 sequences, 7600 at 2304: the paper's table of iterations."""
-    size, ramp = nemotron_batch_ramp()
-    assert [size, *(step.tokens_per_step for step in ramp)] == [count * 4096 for count in (768, 1536, 2304)]
+    size = 768 * 4096
+    ramp = PretrainConfig(tokens_per_step=size, batch_ramp="nemotron").batch_ramp  # type: ignore[arg-type]
+    assert [step.tokens_per_step for step in ramp] == [count * 4096 for count in (1536, 2304)]
+    assert ramp == nemotron_batch_ramp(size)
     steps = (63_579, 31_789, 805_325)
     for count, tokens in ((steps[0], 200e9), (sum(steps[:2]), 400e9), (sum(steps), 8000e9)):
         config = PretrainConfig(tokens_per_step=size, batch_ramp=ramp, steps=count)

@@ -56,16 +56,23 @@ def run(workshop: Workshop, config: StageConfig, inputs: dict[str, Artifact]) ->
     return artifact
 
 
-TENSOR = pytest.param({"tensor_parallel": 2, "recompute": "full"}, id="tensor", marks=pytest.mark.slow)
+SPLIT = {"tensor_parallel": 2, "recompute": "full"}
 
 
-@pytest.mark.parametrize("changes", [pytest.param({}, id="fsdp"), TENSOR])
+@pytest.mark.parametrize(
+    ("changes", "trainable"),
+    [
+        pytest.param({}, "all", id="fsdp"),
+        pytest.param(SPLIT, "all", id="tensor", marks=pytest.mark.slow),
+        pytest.param(SPLIT, "dora", id="tensor-dora", marks=pytest.mark.slow),
+    ],
+)
 def test_two_processes_make_what_one_makes(
-    workshop: Workshop, another_workshop: Workshop, inputs: dict[str, Artifact], changes: dict[str, Any]
+    workshop: Workshop, another_workshop: Workshop, inputs: dict[str, Artifact], changes: dict[str, Any], trainable: str
 ) -> None:
-    spread = CONFIG.model_copy(update={"resources": SHARDED.model_copy(update=changes)})
-    made = run(workshop, spread, inputs)
-    alone = another_workshop.run(sft.run, CONFIG.model_copy(update={"resources": QUICK}), **inputs)
+    config = CONFIG.model_copy(update={"trainable": trainable})
+    made = run(workshop, config.model_copy(update={"resources": SHARDED.model_copy(update=changes)}), inputs)
+    alone = another_workshop.run(sft.run, config.model_copy(update={"resources": QUICK}), **inputs)
     assert made.fingerprint == alone.fingerprint
     (ours, tokenizer), (theirs, _) = load_model(made.folder()), load_model(alone.folder())
     token_ids = torch.tensor([tokenizer.encode("Say red twice.")])
