@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,33 +40,37 @@ UNSHARDED = {"evaluation set", "import"}
 
 @dataclass
 class Driver:
-    """Runs steps one after another, each in a process."""
+    """Runs steps one after another, in a process that goes past those that are made."""
 
     root: Path
 
     def __post_init__(self) -> None:
         self.store = Storage.open(self.root / "store")
 
-    def start(self, step: Step) -> subprocess.Popen:
-        spec = {"store": self.store.uri, "workspace": str(self.root), "threads": 1, "steps": [step.as_json()]}
+    def start(self, steps: Sequence[Step]) -> subprocess.Popen:
+        spec = {
+            "store": self.store.uri,
+            "workspace": str(self.root),
+            "threads": 1,
+            "steps": [step.as_json() for step in steps],
+        }
         self.store.put("jobs/one/spec.json", json.dumps(spec).encode())
         command = [sys.executable, "-P", "-m", "tasks.job", f"{self.store.uri}#jobs/one/spec.json"]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=bare_environment())
 
-    def finish(self, step: Step) -> Artifact:
-        process = self.start(step)
+    def finish(self, steps: Sequence[Step]) -> None:
+        process = self.start(steps)
         told, _ = process.communicate(timeout=300)
         assert process.returncode == 0, told[-2000:]
-        return step.artifact
 
     def shards(self, artifact: Artifact) -> dict[str, int]:
         """Each with the moment of its writing."""
         folder = self.root / "store" / artifact.key
         return {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*.parquet")}
 
-    def kill_at(self, step: Step, shards: int) -> bool:
-        """Kill the stage once it has this many shards; False where it was faster and is done."""
-        process, end = self.start(step), time.monotonic() + KILLS_S
+    def kill_at(self, steps: Sequence[Step], shards: int) -> bool:
+        """Kill the last stage once it has this many shards; False where it was faster and is done."""
+        step, process, end = steps[-1], self.start(steps), time.monotonic() + KILLS_S
         while time.monotonic() < end and process.poll() is None:
             if len(self.shards(step.artifact)) >= shards:
                 process.kill()
@@ -85,6 +90,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trainer = tokenizers.trainers.BpeTrainer(special_tokens=special, initial_alphabet=alphabet, show_progress=False)
     backend.train_from_iterator(["a"], trainer)
     end = backend.token_to_id("<|endoftext|>")
+    assert end is not None
     tokenizer = Tokenizer(backend, CHATML_TEMPLATE, bos_id=None, eos_id=end, pad_id=end)
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2,
              "head_dim": 8, "rotary_fraction": 0.5, "init_std": 0.1, "max_positions": 256}  # fmt: skip
@@ -138,8 +144,9 @@ def plan(driver: Driver, files: Path, model: Path) -> list[Step]:
 @pytest.fixture(scope="module")
 def undisturbed(files: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     driver = Driver(tmp_path_factory.mktemp("undisturbed"))
-    made = {step.label: driver.finish(step) for step in plan(driver, files, model)}
-    return {label: artifact.manifest().sha256() for label, artifact in made.items()}
+    steps = plan(driver, files, model)
+    driver.finish(steps)
+    return {step.label: step.artifact.manifest().sha256() for step in steps}
 
 
 ONCE = (6,)
@@ -153,16 +160,20 @@ def test_a_data_stage_killed_between_its_shards_ends_as_if_it_had_not_been(
 ) -> None:
     driver = Driver(tmp_path)
     killed: set[str] = set()
-    for step in plan(driver, files, model):
-        kept: dict[str, int] = {}
+    kept: dict[str, dict[str, int]] = {}
+    steps = plan(driver, files, model)
+    for number, step in enumerate(steps, start=1):
         for shards in () if step.label in UNSHARDED else places:
-            if driver.kill_at(step, shards):
+            if driver.kill_at(steps[:number], shards):
                 killed.add(step.label)
             found = driver.shards(step.artifact)
-            assert kept.items() <= found.items(), f"{step.label}: a shard that was there was written again"
-            kept = found
-        artifact = driver.finish(step)
-        assert kept.items() <= driver.shards(artifact).items(), f"{step.label}: a shard was written again"
+            assert kept.get(step.label, {}).items() <= found.items(), f"{step.label}: a shard was written again"
+            kept[step.label] = found
+    driver.finish(steps)
+    for step in steps:
+        artifact = step.artifact
+        still = driver.shards(artifact).items()
+        assert kept.get(step.label, {}).items() <= still, f"{step.label}: a shard was written again"
         assert artifact.manifest().sha256() == undisturbed[step.label], step.label
         assert artifact.verify() == []
         ids = [row["id"] for row in artifact.iter_rows()] if artifact.parts() else []

@@ -16,12 +16,14 @@ from flows.events import Event, listening
 from flows.execution import running
 from flows.pretrain import pretrain
 from flows.runner import JobRunner, Site
+from flows.steps import make_step
 from infra.errors import RatchetError
 from infra.services import cores
 from infra.settings import Settings
 from infra.tracking import Tracker
 from tasks.configs.base import Resources
 from tasks.configs.plan import Plan
+from tasks.configs.world import DocumentsConfig
 
 OFTEN = Resources(checkpoint_every_s=1.0)
 
@@ -30,6 +32,7 @@ def small_plan() -> Plan:
     plan = tiny()
     parts = plan.pretraining
     assert parts is not None
+    assert isinstance(parts.documents, DocumentsConfig) and isinstance(parts.continued_documents, DocumentsConfig)
     training = {"resources": OFTEN}
     smaller = {
         "documents": parts.documents.model_copy(update={"documents": 60_000, "shard_rows": 2_000}),
@@ -52,7 +55,10 @@ def main(workspace: Path) -> None:
         tracker = Tracker(servers.mlflow_tracking_uri, "kills")
         runner = JobRunner(site, tracker, tracker.iteration("kills", 1, {}))
         with temporary_settings({PREFECT_API_URL: servers.prefect_api_url}), running(runner), listening(tell):
-            pretrain(small_plan())
+            plan = small_plan()
+            # Only its address: the world's human rows are not compared with evaluation items.
+            items = make_step("evaluation set", plan.evaluation_set, settings.store, {}).artifact
+            pretrain(plan, items)
 
 
 if __name__ == "__main__":

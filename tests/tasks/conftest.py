@@ -38,14 +38,13 @@ def store(tmp_path: Path) -> Storage:
     return Storage.open(tmp_path / "store")
 
 
-@pytest.fixture
-def run_stage(store: Storage, tmp_path: Path) -> RunStage:
-    """`run_stage(module.run, config, **inputs)` makes the stage's artifact in the test's store."""
+def stage_runner(store: Storage, workspace: Path) -> RunStage:
+    """`run(module.run, config, **inputs)` makes the stage's artifact in this store."""
 
     def run(stage: Callable[..., Any], config: StageConfig, **inputs: Any) -> Artifact:
         fingerprint = fingerprint_of(config.stage, config.version, config.recipe(), input_fingerprints(inputs))
         artifact = Artifact(stage=config.stage, kind=config.kind, fingerprint=fingerprint, store=store.uri)
-        output = Output(artifact, store, lambda event: None, tmp_path)
+        output = Output(artifact, store, lambda event: None, workspace)
         outcome = stage(config, output, **inputs)
         return output.commit(
             outcome, recipe=config.recipe(), inputs=inputs, version=config.version, label=config.stage, device="test",
@@ -53,6 +52,26 @@ def run_stage(store: Storage, tmp_path: Path) -> RunStage:
         )  # fmt: skip
 
     return run
+
+
+def giver(store: Storage, workspace: Path) -> Callable[..., Artifact]:
+    """`give(name, fill, kind="dataset", **result)` makes an artifact that `fill(output)` writes."""
+
+    def make(name: str, fill: Callable[[Output], Any], kind: str = "dataset", **result: Any) -> Artifact:
+        fingerprint = fingerprint_of("given", 1, {"name": name}, {})
+        output = Output(Artifact(stage="given", kind=kind, fingerprint=fingerprint, store=store.uri), store,
+                        lambda event: None, workspace)  # fmt: skip
+        fill(output)
+        return output.commit(Outcome(result=result), recipe={}, inputs={}, version=1, label=name, device="", wall_s=0.0,
+                             code_version="")  # fmt: skip
+
+    return make
+
+
+@pytest.fixture
+def run_stage(store: Storage, tmp_path: Path) -> RunStage:
+    """A `stage_runner` in the test's store."""
+    return stage_runner(store, tmp_path)
 
 
 @pytest.fixture
@@ -76,17 +95,16 @@ def interrupt(store: Storage, tmp_path: Path) -> Callable[..., None]:
 
 @pytest.fixture
 def give(store: Storage, tmp_path: Path) -> Callable[..., Artifact]:
-    """`give(name, fill, kind="dataset", **result)` makes an artifact that `fill(output)` writes."""
+    """A `giver` in the test's store."""
+    return giver(store, tmp_path)
 
-    def make(name: str, fill: Callable[[Output], Any], kind: str = "dataset", **result: Any) -> Artifact:
-        fingerprint = fingerprint_of("given", 1, {"name": name}, {})
-        output = Output(Artifact(stage="given", kind=kind, fingerprint=fingerprint, store=store.uri), store,
-                        lambda event: None, tmp_path)  # fmt: skip
-        fill(output)
-        return output.commit(Outcome(result=result), recipe={}, inputs={}, version=1, label=name, device="", wall_s=0.0,
-                             code_version="")  # fmt: skip
 
-    return make
+@pytest.fixture(scope="session")
+def smollm(smollm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """SmolLM2 as a checkpoint, written once: it is half a gigabyte, and the process's engine is found by its folder."""
+    root = tmp_path_factory.mktemp("smollm")
+    give = giver(Storage.open(root / "store"), root)
+    return give("smollm", lambda output: output.write_folder(smollm_folder), kind="checkpoint", licence="Apache-2.0")
 
 
 @pytest.fixture

@@ -347,12 +347,9 @@ def test_a_changed_template_is_another_recipe() -> None:
     assert CodeInstructConfig(calibrated=False).recipe() != CodeInstructConfig().recipe()
 
 
-def test_smollm_writes_tasks_with_solutions(
-    give: Callable[..., Artifact], smollm_folder: Path, run_stage: Callable[..., Artifact]
-) -> None:
-    model = give("smollm", lambda output: output.write_folder(smollm_folder), kind="checkpoint", licence="Apache-2.0")
+def test_smollm_writes_tasks_with_solutions(smollm: Artifact, run_stage: Callable[..., Artifact]) -> None:
     config = CodeInstructConfig(colonies=1, generations=1, population=3, fit_share=1.0, code_max_tokens=40, seed=3)
-    made = run_stage(code_instruct.run, config, generator=model)
+    made = run_stage(code_instruct.run, config, generator=smollm)
     born = made.rows()[len(SEEDS) :]
     assert born, made.read_json("rejected.json")
     for row in born:

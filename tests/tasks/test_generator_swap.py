@@ -27,7 +27,7 @@ from tasks.configs.evaluation_set import EvaluationSetConfig
 from tasks.configs.judging import JudgingConfig, PreferencesConfig
 from tasks.configs.mix import DeduplicateConfig, MixConfig
 from tasks.configs.prompts import PromptsConfig, TopicsConfig
-from tasks.configs.responses import ResponsesConfig
+from tasks.configs.responses import Responder, ResponsesConfig
 
 SPOKEN = ("messages", "prompt", "response", "chosen", "rejected")
 """Columns that hold words; of a topic's row, its topic."""
@@ -53,13 +53,16 @@ def turn(run: Callable[..., Artifact], generator: Artifact, reward_model: Artifa
     items = run(evaluation_set.run, EvaluationSetConfig())
     subjects = run(topics.run, TopicsConfig(n_macro=2, n_sub=2, target=16), generator=generator)
     wanted = {"open_qa": 3, "writing": 5, "maths": 3, "instruction": 4}
-    drafts = run(write_prompts.run, PromptsConfig(families=wanted, oversample=4), generator=generator, topics=subjects)
+    asked = PromptsConfig(families=wanted, oversample=4)
+    drafts = run(write_prompts.run, asked, generator=generator, topics=subjects)
     prompts = run(deduplicate.run, DeduplicateConfig(), rows=drafts, evaluation_set=items)
     talk = DialoguesConfig(rows=4, min_turns=1, turns=2, max_tokens=40)
     spoken = run(dialogues.run, talk, generator=generator, prompts=prompts, reward_model=reward_model)
     small = CodeInstructConfig(colonies=1, generations=1, population=6, fit_share=1.0, code_max_tokens=96, seed=3)
     code = run(code_instruct.run, small, generator=generator)
-    answers = run(responses.run, ResponsesConfig(), prompts=prompts, generator=generator, base=generator)
+    responders = (Responder(label="greedy", max_tokens=32), Responder(label="warm", temperature=0.8, max_tokens=32))
+    short = ResponsesConfig(responders=responders)
+    answers = run(responses.run, short, prompts=prompts, generator=generator, base=generator)
     no_llm = JudgingConfig(llm_pairs=0, llm_truth_pairs=0)
     judged = run(judge.run, no_llm, responses=answers, reward_model=reward_model, generator=generator)
     pairs = run(
@@ -82,12 +85,13 @@ def words(row: dict[str, Any]) -> set[str]:
 
 @pytest.mark.timeout(900)
 def test_every_synthetic_row_changes_with_the_generator(
-    run_stage: Callable[..., Artifact], give: Callable[..., Artifact], smollm_folder: Path, a_reward_model: Artifact,
-    tmp_path: Path,
+    run_stage: Callable[..., Artifact], give: Callable[..., Artifact], smollm: Artifact, smollm_folder: Path,
+    a_reward_model: Artifact, tmp_path: Path,
 ) -> None:  # fmt: skip
     said: list[dict[str, set[str]]] = []
-    for name, folder in (("smollm", smollm_folder), ("another", swapped(smollm_folder, tmp_path / "another"))):
-        model = give(name, lambda output, folder=folder: output.write_folder(folder), kind="checkpoint", licence="MIT")
+    folder = swapped(smollm_folder, tmp_path / "another")
+    another = give("another", lambda output: output.write_folder(folder), kind="checkpoint", licence="MIT")
+    for model in (smollm, another):
         made = turn(run_stage, model, a_reward_model)
         rows = {stage: [row for row in artifact.rows() if row["synthetic"]] for stage, artifact in made.items()}
         assert all(rows.values()), {stage: len(found) for stage, found in rows.items()}

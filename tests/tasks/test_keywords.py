@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -143,16 +142,15 @@ def test_what_only_names_the_topic_is_no_keyword(subjects: Artifact) -> None:
 
 
 def test_smollm_names_and_classifies_keywords(
-    give: Callable[..., Artifact], smollm_folder: Path, run_stage: Callable[..., Artifact], subjects: Artifact
+    smollm: Artifact, run_stage: Callable[..., Artifact], subjects: Artifact
 ) -> None:
-    model = give("smollm", lambda output: output.write_folder(smollm_folder), kind="checkpoint", licence="Apache-2.0")
     config = KeywordsConfig(topics=2, per_topic=3, entities=8, python_target=40, maths_target=40)
-    made = run_stage(keywords.run, config, generator=model, topics=subjects)
+    made = run_stage(keywords.run, config, generator=smollm, topics=subjects)
     rows = made.rows()
     asked = [row for row in rows if row["origin"] == "topics"]
     assert asked and {row["field"] for row in asked} <= set(FIELDS)
     topic_ids = {row["id"] for row in subjects.rows()}
-    assert all(row["synthetic"] and row["generator"] == model.fingerprint for row in asked)
+    assert all(row["synthetic"] and row["generator"] == smollm.fingerprint for row in asked)
     assert all(len(row["parents"]) == 1 and row["parents"][0] in topic_ids for row in asked)
     classified = [row for row in rows if row["origin"] == "entities"]
     levels = DATA["maths"]["level"]["choices"]

@@ -83,19 +83,18 @@ def test_what_counts_as_undamaged():
 CONFIG = AttributesConfig(prompts=3, rows_per_prompt=4, max_tokens=150, temperature=1.0, shard_prompts=2)
 
 
-def test_rows_of_one_question_stand_together_and_know_their_parent(run_stage, smollm_folder, put):
-    generator = put("smollm", lambda output: output.write_folder(smollm_folder), kind="checkpoint")
+def test_rows_of_one_question_stand_together_and_know_their_parent(run_stage, smollm):
     config = CONFIG.model_copy(
         update={"prompts": 2, "max_tokens": 45, "temperature": 0.0, "resources": Resources(batch_rows=4)}
     )
-    artifact = run_stage(attributes.run, config, generator=generator)
+    artifact = run_stage(attributes.run, config, generator=smollm)
     rows = artifact.rows()
     prompts = [row["prompt"][0]["content"] for row in rows]
     assert len(prompts) >= 5 and prompts == sorted(prompts, key=prompts.index) and set(prompts) <= set(list_questions())
     originals = {row["id"]: row for row in rows if not row["parents"]}
     assert len(originals) == artifact.manifest().result["questions"]
     for row in rows:
-        assert row["source"] == "procedural-damage" and row["synthetic"] and row["generator"] == generator.fingerprint
+        assert row["source"] == "procedural-damage" and row["synthetic"] and row["generator"] == smollm.fingerprint
         for parent in row["parents"]:
             assert originals[parent]["prompt"] == row["prompt"] and originals[parent]["response"] != row["response"]
             assert row["helpfulness"] < originals[parent]["helpfulness"] == 4

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
 
@@ -18,11 +18,13 @@ from tasks.judges.ground_truth import verify
 from tasks.prompts import closed_qa, coding, maths, open_qa, writing
 from tasks.prompts.calls import Answer
 from tasks.prompts.family import Conversation, Draft, Job, Row, Topic
-from tasks.rows import KEYWORD, TEXT, TOPIC, make_row
+from tasks.rows import KEYWORD, TEXT, make_row
+from tests.tasks.prompts.conftest import WANTED
 
 COFFEE: Topic = {"id": "1" * 32, "topic": "coffee", "macro_topic": "Food"}
 
 
+PLAIN_FAMILIES = ("open_qa", "writing", "closed_qa", "maths", "coding")
 PLAIN = {"paragraph": 1.0}
 """Answer formats of a job whose questions may be of any kind."""
 
@@ -299,33 +301,20 @@ def test_every_family_has_its_template_and_templates_are_part_of_the_recipe(monk
     assert PromptsConfig().recipe()["data"] != before
 
 
-@pytest.fixture(scope="module")
-def subjects() -> list[Row]:
-    known = {"source": "topics/curated", "synthetic": False, "generator": "", "licence": "Apache-2.0"}
-    names = ("coffee", "prime numbers", "house plants", "ancient Rome", "trains", "smartphones", "sleep", "apples")
-    return [make_row(TOPIC, {"topic": name, "macro_topic": "Life", **known}, name) for name in names]
-
-
-def test_smollm_writes_prompts_of_every_family(
-    give: Callable[..., Artifact], smollm_folder: Path, run_stage: Callable[..., Artifact], subjects: list[Row]
-) -> None:
+def test_smollm_writes_prompts_of_every_family(written: Artifact, smollm: Artifact) -> None:
     """Real words of a real model: about as many as were wanted, each different, with its task, format and parents."""
-    model = give("smollm", lambda output: output.write_folder(smollm_folder), kind="checkpoint", licence="Apache-2.0")
-    topics = give("topics", lambda output: output.write_shard(0, subjects, TOPIC))
-    wanted: dict[str, int] = dict.fromkeys(("open_qa", "writing", "closed_qa", "maths", "coding"), 3)
-    config = PromptsConfig(families=wanted, oversample=2.5, keyword_maths=0.4, seed=1)
-    made = run_stage(write_prompts.run, config, generator=model, topics=topics)
-    rows = made.rows()
-    assert len({row["id"] for row in rows}) == len(rows)
+    assert len({row["id"] for row in written.rows()}) == written.manifest().rows
+    rows = [row for row in written.rows() if row["family"] in PLAIN_FAMILIES]
     got = Counter(row["family"] for row in rows)
-    assert set(got) == set(wanted) and all(2 <= count <= 3 for count in got.values())
+    assert got == dict.fromkeys(PLAIN_FAMILIES, 2)
     documents = {row["id"]: row["text"] for row in closed_qa.bundled_documents()}
     for row in rows:
         text = row["messages"][-1]["content"]
-        assert row["synthetic"] and row["generator"] == model.fingerprint and row["licence"] == "Apache-2.0"
+        assert row["synthetic"] and row["generator"] == smollm.fingerprint and row["licence"] == "Apache-2.0"
         assert len(text.split()) > 4 and row["task"] and row["answer_format"] and len(row["parents"]) == 1
         assert bool(row["topic"]) == (row["source"].split("/")[1] not in ("document", "keyword"))
         if row["family"] == "closed_qa":
             assert documents[row["parents"][0]].split("\n")[0] in text
-    found = made.manifest().result["coverage"]["families"]
-    assert found == {family: {"planned": 3, "got": got[family]} for family in sorted(wanted)}
+    found = written.manifest().result["coverage"]["families"]
+    kept = Counter(row["family"] for row in written.rows())
+    assert found == {family: {"planned": WANTED[family], "got": kept[family]} for family in sorted(WANTED)}

@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 from pydantic import ValidationError
 
 from infra.artifacts import Artifact
-from tasks import write_prompts
 from tasks.configs.prompts import HELD_OUT_KINDS, TRAINED_KINDS, PromptsConfig
 from tasks.evaluation_items import evaluation_topics
 from tasks.generation import Ask
@@ -21,7 +19,6 @@ from tasks.prompts.calls import Answer
 from tasks.prompts.family import Draft, Job, Topic
 from tasks.prompts.instructions.base import FORMS
 from tasks.prompts.instructions.forms import announce, form_counts, revise
-from tasks.rows import TOPIC, make_row
 
 COFFEE: Topic = {"id": "1" * 32, "topic": "coffee", "macro_topic": "Food"}
 QUESTIONS = [f"How is coffee number {word} brewed at home?" for word in "abcdefghijklmnopqrstuvwxyz"]
@@ -210,18 +207,8 @@ def test_settings_that_cannot_be_met_are_refused() -> None:
         PromptsConfig.model_validate({"forms": {"third_turn": 1}})
 
 
-@pytest.mark.timeout(600)
-def test_smollm_writes_all_three_forms(
-    run_stage: Callable[..., Artifact], give: Callable[..., Artifact], give_rows: Callable[..., Artifact],
-    smollm_folder: Path,
-) -> None:  # fmt: skip
-    model = give("smollm", lambda output: output.write_folder(smollm_folder), kind="checkpoint", licence="Apache-2.0")
-    told = [{"topic": topic, "macro_topic": "Life", "source": "t", "synthetic": False, "generator": "",
-             "licence": "CC0-1.0"} for topic in ("coffee", "trains", "gardens", "music")]  # fmt: skip
-    topics = give_rows("topics", [make_row(TOPIC, one, one["topic"]) for one in told], TOPIC)
-    config = PromptsConfig(families={"instruction": 6}, forms=dict.fromkeys(FORMS, 1.0), oversample=3)
-    made = run_stage(write_prompts.run, config, generator=model, topics=topics)
-    rows = made.rows()
+def test_smollm_writes_all_three_forms(written: Artifact) -> None:
+    rows = [row for row in written.rows() if row["family"] == "instruction"]
     forms = Counter(json.loads(row["details"])["form"] for row in rows)
     assert set(forms) == set(FORMS) and sum(forms.values()) <= 6
     for row in rows:
