@@ -33,7 +33,7 @@ from infra.errors import InputError, ServiceError
 from infra.settings import Settings
 
 POOL = "ratchet"
-Preset = Literal["smollm", "smollm_full", "tiny", "h100_node", "nemotron_4_340b"]
+Preset = Literal["smollm", "smollm_full", "tiny", "h100_node", "nemotron_4_340b", "nemotron_4_15b"]
 """The names in `PRESETS`, as a form can offer them."""
 
 

@@ -10,6 +10,8 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from deployments.known_models import KNOWN_MODELS
 from deployments.references import ARTIFACT_URI, Source, resolve, with_weights
+from flows.execution import Planner, running
+from flows.stages import set_exam, write_corpus
 from flows.steps import make_step
 from infra.artifacts import Artifact
 from infra.errors import ArtifactMissing, InputError
@@ -22,6 +24,7 @@ from tasks.configs.base import Resources
 from tasks.configs.endpoint_model import EndpointModelConfig, is_hosted
 from tasks.configs.import_model import ImportModelConfig
 from tasks.configs.plan import Plan
+from tasks.configs.pretraining_data import TrainTokenizerConfig
 
 TRAINING_BYTES = 16
 """Per parameter, with AdamW: weights, gradients and two moments in fp32."""
@@ -140,13 +143,13 @@ def shape_of(source: Source) -> ModelConfig | None:
 
 
 def pretrained_shape(plan: Plan, store: str) -> ModelConfig | None:
-    """That of the model that the plan pretrains, once its tokenizer is made."""
+    """That of the model that the plan pretrains; a vocabulary of whole words is known once the tokenizer is made."""
     pretraining = plan.pretraining
     assert pretraining is not None, plan.preset
-    texts = tuple(
-        make_step("", config, store, {}).artifact for config in (pretraining.documents, pretraining.continued_documents)
-    )
-    tokenizer = make_step("", pretraining.tokenizer, store, {"texts": texts}).artifact
+    if isinstance(pretraining.tokenizer, TrainTokenizerConfig):
+        return pretraining.main.model.model_config_for(pretraining.tokenizer.vocabulary)
+    with running(Planner(store)):
+        tokenizer = write_corpus(pretraining, plan.deduplicate, set_exam(plan)).tokenizer
     try:
         vocabulary = tokenizer.manifest().metrics["vocabulary"]
     except ArtifactMissing:

@@ -10,6 +10,7 @@ from typing import Any
 
 from deployments.planned_memory import StageMemory, refuse_too_large, stage_memory
 from deployments.planned_models import PlannedModel, planned_models
+from deployments.plans import about
 from deployments.wheel import Sources, project_of
 from flows.bookkeeping import lineage_of
 from flows.execution import Planner, running
@@ -111,7 +112,10 @@ def totals(stages: Iterable[PlannedStage]) -> dict[str, Any]:
 
 
 def plan_run(plan: Plan, settings: Settings, iterations: int, tracking_uri: str | None) -> RunPlan:
-    """Walk `iterations` turns. Raises InputError for a model reference that names nothing."""
+    """Walk `iterations` turns. Raises InputError for a model reference or a file that names nothing."""
+    for setting, source in plan.files().items():
+        with about(setting):
+            source.recipe()  # what stands in its place, unless a digest is given
     models = planned_models(plan, settings, tracking_uri)
     project, store = project_of(plan, settings), Storage.open(settings.store)
     sources = Sources(models[0].source, models[1].source)

@@ -1,7 +1,9 @@
 """From what a user writes (a preset, a YAML file, `--set a.b=v`) to a validated plan; errors name the field."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from deployments.presets import PRESETS
-from infra.errors import InputError
+from infra.errors import InputError, RatchetError
 from tasks.configs.plan import Plan
+from tasks.configs.pretraining_plan import PretrainingPlan
+from tasks.configs.sources import YOURS, SourceConfig
 
 DEFAULT_PRESET = "smollm"
 
@@ -31,8 +35,48 @@ def load_plan(preset: str | None, config: Path | None, changes: Sequence[str]) -
     scale = values.pop("scale", 1.0)
     if not isinstance(scale, int | float) or not 0 < scale <= 1000:
         raise InputError(f"scale: found {scale!r}, expected a number above 0 and at most 1000", "set scale=1")
-    plan = PRESETS[name](float(scale))
-    return (change_plan(plan, values) if values else plan).with_endpoint()
+    try:
+        plan = PRESETS[name](float(scale))
+    except ValidationError as error:
+        where, said = told(error)
+        raise InputError(f"scale: {scale} does not suit the preset {name}: {where}: {said}", "set scale=1") from error
+    changed = change_plan(plan, values) if values else plan
+    refuse_unnamed(changed)
+    return placed(changed).with_endpoint()
+
+
+def placed(plan: Plan) -> Plan:
+    """`plan` with local files by absolute paths, so that it means the same from any folder."""
+    return plan.model_copy(update={name: _placed(getattr(plan, name)) for name in ("sources", "pretraining")})
+
+
+def _placed(value: Any) -> Any:
+    if isinstance(value, SourceConfig):
+        local = not value.path.startswith("s3://")
+        return value.model_copy(update={"path": os.path.abspath(Path(value.path).expanduser())}) if local else value
+    if isinstance(value, PretrainingPlan):
+        return value.model_copy(update={name: _placed(getattr(value, name)) for name in type(value).model_fields})
+    return {name: _placed(one) for name, one in value.items()} if isinstance(value, dict) else value
+
+
+@contextmanager
+def about(setting: str) -> Iterator[None]:
+    """An error of the block's, by its setting."""
+    try:
+        yield
+    except RatchetError as error:
+        raise InputError(f"{setting}: {error.message}", error.remedy) from error
+
+
+def refuse_unnamed(plan: Plan) -> None:
+    """Raises InputError where the preset leaves files to the user who has not named them."""
+    settings = [f"{setting}.path" for setting, source in plan.files().items() if source.path == YOURS]
+    if settings:
+        raise InputError(
+            f"{plan.preset} reads texts of your own, and these are not named: {', '.join(settings)}",
+            f"name a file, a folder or s3://BUCKET/KEY: --set {settings[0]}=…, or all of them in a file for --config "
+            "(docs/training.md)",
+        )
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -62,9 +106,11 @@ def parse_change(text: str) -> tuple[list[str], Any]:
 def set_path(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
     """Put `value` at a dotted path of nested mappings, making them as needed."""
     for key in path[:-1]:
-        values = values.setdefault(key, {})
-        if not isinstance(values, dict):
+        inner = values.get(key, {})
+        if not isinstance(inner, dict):
             raise InputError(f"--set {'.'.join(path)}: {key} is a plain value already", "remove one of the two")
+        values[key] = dict(inner)  # a copy: where YAML has an alias, the original stays as it is
+        values = values[key]
     values[path[-1]] = value
 
 
@@ -75,10 +121,18 @@ def change_plan(plan: Plan, changes: Mapping[str, Any]) -> Plan:
     try:
         return Plan.model_validate(merged)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "plan"
-        message = first["msg"].removeprefix("Value error, ")
-        raise InputError(f"{where}: found {first['input']!r}: {message}", "correct that setting") from error
+        where, said = told(error)
+        raise InputError(f"{where}: {said}", "correct that setting") from error
+
+
+def told(error: ValidationError) -> tuple[str, str]:
+    """The setting of the first of its errors, and what is wrong there."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "plan"
+    message = first["msg"].removeprefix("Value error, ")
+    # Settings that do not go together are told by the message; all of them would bury it.
+    found = "" if isinstance(first["input"], Mapping | BaseModel) else f"found {first['input']!r}: "
+    return where, f"{found}{message}"
 
 
 def check_names(model: BaseModel, changes: Mapping[str, Any], prefix: str) -> None:
@@ -94,6 +148,20 @@ def check_names(model: BaseModel, changes: Mapping[str, Any], prefix: str) -> No
             check_names(current, value, f"{prefix}{key}.")
         elif isinstance(current, tuple) and isinstance(value, Mapping):
             check_items(current, value, f"{prefix}{key}.")
+        elif isinstance(current, dict) and isinstance(value, Mapping):
+            check_named(current, value, f"{prefix}{key}.")
+
+
+def check_named(known: Mapping[str, Any], changes: Mapping[str, Any], prefix: str) -> None:
+    """Sources by the user's names: one that is not known has a reader, or is another's name misspelled."""
+    for name, value in changes.items():
+        if isinstance(known.get(name), BaseModel) and isinstance(value, Mapping):
+            check_names(known[name], value, f"{prefix}{name}.")
+        elif isinstance(name, str) and isinstance(value, Mapping) and "reader" not in value:
+            raise InputError(
+                f"{prefix}{name}: no such source{nearest(name, known)}; there are {', '.join(known) or 'none'}",
+                f"correct its name, or give a new one a reader: {prefix}{name}={{reader: plain_text, path: …}}",
+            )
 
 
 def check_items(items: tuple[Any, ...], changes: Mapping[str, Any], prefix: str) -> None:

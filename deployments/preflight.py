@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from deployments.planned_models import fetched
+from deployments.plans import about
 from deployments.references import Source, with_weights
 from infra.artifacts import Artifact
 from infra.doctor import Check, configured, disk, workspace
@@ -13,7 +14,6 @@ from tasks.configs.attributes import AttributesConfig
 from tasks.configs.base import EndpointResources
 from tasks.configs.endpoint_model import ENDPOINT_FILE, EndpointModelConfig, is_hosted
 from tasks.configs.plan import Plan
-from tasks.configs.sources import SourceConfig
 from tasks.engines.check import check_model
 from tasks.read_source import check_source
 from tasks.sources.helpsteer2 import read_helpsteer2
@@ -32,16 +32,9 @@ def preflight(plan: Plan, settings: Settings) -> None:
         check_models(plan, settings)
     if isinstance(plan.attributes, AttributesConfig) and plan.attributes.helpsteer2:
         read_helpsteer2(Path(plan.attributes.helpsteer2), plan.attributes.max_rows)
-    for name, source in plan.sources.items():
-        check_rows(name, source)
-
-
-def check_rows(name: str, source: SourceConfig) -> None:
-    """That a source's first rows are as its reader wants them, naming the setting. Raises InputError."""
-    try:
-        check_source(source)
-    except RatchetError as error:
-        raise InputError(f"sources.{name}: {error.message}", error.remedy) from error
+    for setting, source in plan.files().items():
+        with about(setting):
+            check_source(source)
 
 
 def check_models(plan: Plan, settings: Settings) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from deployments.presets_cluster import h100_node, nemotron_4_340b
+from deployments.presets_pretraining import nemotron_4_15b
 from deployments.scale import scaled
 from infra.offline_model import offline_model_path
 from tasks.configs.attributes import AttributesConfig
@@ -14,7 +15,8 @@ from tasks.configs.evaluation_set import EvaluationSetConfig
 from tasks.configs.gate import GateConfig
 from tasks.configs.judging import JudgingConfig, PreferencesConfig
 from tasks.configs.mix import DeduplicateConfig, MixConfig
-from tasks.configs.plan import ControlsPlan, Plan, PretrainingPlan
+from tasks.configs.plan import ControlsPlan, Plan
+from tasks.configs.pretraining_plan import PretrainingPlan
 from tasks.configs.prompts import KeywordsConfig, PromptsConfig, TopicsConfig
 from tasks.configs.responses import Responder, ResponsesConfig
 from tasks.configs.training import (
@@ -117,13 +119,21 @@ def tiny(scale: float = 1.0) -> Plan:
 
 def smollm(scale: float = 1.0) -> Plan:
     """SmolLM2-135M-Instruct as generator and base: self-improvement on a laptop, in some twenty minutes."""
-    small = Resources(microbatch_tokens=1024)  # for machines with 8 GB
+    small = Resources(microbatch_tokens=1024)  # for machines with 10 GB
     sft = SFTConfig(learning_rate=5e-5, epochs=2, global_batch_size=8, max_tokens=512, resources=small)
     dpo = PreferenceTuningConfig(
         objective="dpo", beta=0.1, sft_weight=1e-2, learning_rate=1e-5, steps=scaled(6, scale), global_batch_size=8,
         max_tokens=512, resources=small,
     )  # fmt: skip
-    rpo = dpo.model_copy(update={"objective": "rpo", "eta": "auto", "steps": scaled(5, scale), "global_batch_size": 4})
+    # Milder than DPO: on so few pairs, three rounds at its rate may undo what was learnt before.
+    milder = {
+        "objective": "rpo",
+        "eta": "auto",
+        "steps": scaled(5, scale),
+        "global_batch_size": 4,
+        "learning_rate": 3e-6,
+    }
+    rpo = dpo.model_copy(update=milder)
     model = str(offline_model_path())
     return Plan(
         preset="smollm",
@@ -174,4 +184,5 @@ PRESETS: dict[str, Callable[[float], Plan]] = {
     "tiny": tiny,
     "h100_node": h100_node,
     "nemotron_4_340b": nemotron_4_340b,
+    "nemotron_4_15b": nemotron_4_15b,
 }

@@ -100,12 +100,13 @@ class Terminal:
 
 
 def progress_text(data: dict, elapsed: float) -> str:
-    """ "12/48 rows  3.1 rows/s  0:11 left" """
+    """ "12/48 rows  3.1 rows/s  0:11 left"; "12 rows  3.1 rows/s" where the total is not known."""
     done, total, unit = data["done"], data["total"], data["unit"]
     rate = done / elapsed if elapsed > 0 else 0.0
-    left = f"  {clock((total - done) / rate)} left" if rate > 0 and total > done else ""
+    left = f"  {clock((total - done) / rate)} left" if rate > 0 and (total or 0) > done else ""
+    known = "" if total is None else f"/{total:,.0f}"
     extra = "".join(f"  {value:,.0f} {name.replace('_per_s', '/s')}" for name, value in rates(data).items())
-    return f"{done:,.0f}/{total:,.0f} {unit}  {rate:,.1f} {unit}/s{extra}{left}"
+    return f"{done:,.0f}{known} {unit}  {rate:,.1f} {unit}/s{extra}{left}"
 
 
 def rates(data: dict) -> dict[str, float]:

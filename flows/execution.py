@@ -68,16 +68,20 @@ StageCall = Callable[..., Artifact]
 
 @contextmanager
 def ray_job(name: str) -> Iterator[StageCall]:
-    """Collect steps by calling the yielded function; run them as one Ray job when the block ends."""
+    """Collect steps by calling the yielded function; run them as one Ray job when the block ends.
+
+    What is asked for twice is one step, under its first label.
+    """
     runner = RUNNER.get()
-    steps: list[Step] = []
+    steps: dict[Artifact, Step] = {}
 
     def stage(label: str, config: StageConfig, **inputs: Artifact | tuple[Artifact, ...]) -> Artifact:
-        steps.append(make_step(label, config, runner.store, inputs))
-        return steps[-1].artifact
+        step = make_step(label, config, runner.store, inputs)
+        steps.setdefault(step.artifact, step)
+        return step.artifact
 
     yield stage
-    runner.run(name, steps)
+    runner.run(name, [*steps.values()])
 
 
 class Pending(Generic[R]):

@@ -18,7 +18,7 @@ def prepare(plan: Plan, generator: Source | None, base: Source | None) -> Founda
     items, sources = stages.set_exam(plan), stages.read_sources(plan)
     human = None
     if plan.pretraining is not None:
-        made = call(pretrain, plan)
+        made = call(pretrain, plan, items)
         generator, base, human = made.generator, made.base, made.human
     elif generator is None or base is None:
         raise ValueError(f"a plan without pretraining needs both models, found generator={generator} base={base}")

@@ -20,11 +20,14 @@ class Pretrained(NamedTuple):
 
 
 @flow(name="pretrain", flow_run_name="pretrain", validate_parameters=False)
-def pretrain(plan: Plan) -> Pretrained:
-    """Main phase, then the continued phase with its own data distribution and a steep decay (paper, section 2.4)."""
+def pretrain(plan: Plan, items: Artifact) -> Pretrained:
+    """Main phase, then the continued phase with its own data and schedule (paper, section 2.4).
+
+    A user's human rows are cleaned of what overlaps with the evaluation `items`.
+    """
     if plan.pretraining is None:
         raise ValueError(f"the plan {plan.preset!r} has no pretraining part")
-    corpus = stages.write_corpus(plan.pretraining)
+    corpus = stages.write_corpus(plan.pretraining, plan.deduplicate, items)
     early = stages.pretrain_main(plan.pretraining, corpus)
     late = stages.pretrain_continued(plan.pretraining, corpus, early)
     teacher = stages.align_teacher(plan.pretraining, early, corpus.human)

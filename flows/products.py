@@ -38,8 +38,8 @@ class Corpus(NamedTuple):
     """What pretraining reads, as tokens, and the few human rows that align the first teacher."""
 
     tokenizer: Artifact
-    main: Artifact
-    continued: Artifact
+    main: tuple[Artifact, ...]
+    continued: tuple[Artifact, ...]
     human: Artifact
 
 

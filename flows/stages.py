@@ -9,9 +9,13 @@ from flows.search import try_all
 from infra.artifacts import Artifact
 from tasks.configs.endpoint_model import EndpointModelConfig
 from tasks.configs.import_model import ImportModelConfig
-from tasks.configs.plan import Plan, PretrainingPlan
+from tasks.configs.mix import DeduplicateConfig
+from tasks.configs.plan import Plan
+from tasks.configs.pretraining_plan import Phase, PretrainingPlan
 from tasks.configs.report import ReportConfig
+from tasks.configs.sources import SourceConfig
 from tasks.configs.training import PreferenceTuningConfig, SFTConfig
+from tasks.configs.world import TokenizerConfig
 
 
 @job("{label}")
@@ -41,27 +45,43 @@ def read_sources(plan: Plan) -> Given:
 
 
 @Job
-def write_corpus(plan: PretrainingPlan) -> Corpus:
-    """Documents for both phases of pretraining as tokens, the tokenizer, and the human rows."""
+def write_corpus(plan: PretrainingPlan, deduplicate: DeduplicateConfig, items: Artifact) -> Corpus:
+    """Documents for both phases of pretraining as tokens, the tokenizer, and the human rows (a user's own cleaned).
+
+    Pieces are learnt from the main phase's texts: those of the continued phase may change later on.
+    """
     with ray_job("corpus") as stage:
-        main = stage("documents", plan.documents)
-        continued = stage("continued documents", plan.continued_documents)
-        tokenizer = stage("tokenizer", plan.tokenizer, texts=(main, continued))
-        tokens = stage("tokens", plan.tokenize, texts=main, tokenizer=tokenizer)
-        more = stage("continued tokens", plan.tokenize, texts=continued, tokenizer=tokenizer)
-        return Corpus(tokenizer, tokens, more, stage("human rows", plan.human_rows))
+
+        def texts(label: str, phase: Phase) -> dict[str, Artifact]:
+            return {name: stage(f"{label} {name}".strip(), config) for name, config in plan.named(phase).items()}
+
+        def tokens(label: str, rows: dict[str, Artifact]) -> tuple[Artifact, ...]:
+            return tuple(
+                stage(f"{label} {name}".strip(), plan.tokenize_as(name), texts=found, tokenizer=tokenizer)
+                for name, found in rows.items()
+            )
+
+        main, continued = texts("documents", "documents"), texts("continued documents", "continued_documents")
+        words = isinstance(plan.tokenizer, TokenizerConfig)
+        known = (*main.values(), *continued.values()) if words else main.values()
+        tokenizer = stage("tokenizer", plan.tokenizer, texts=tuple(dict.fromkeys(known)))
+        read = tokens("tokens", main), tokens("continued tokens", continued)
+        human = stage("human rows", plan.human_rows)
+        if isinstance(plan.human_rows, SourceConfig):
+            human = stage("clean human rows", deduplicate, rows=human, evaluation_set=items)
+        return Corpus(tokenizer, *read, human)
 
 
 @Job
 def pretrain_main(plan: PretrainingPlan, corpus: Corpus) -> Artifact:
-    """Next-token training at a constant rate; its end is the early checkpoint."""
+    """Next-token training from fresh weights; its end is the early checkpoint."""
     with ray_job("pretrain") as stage:
         return stage("pretrain", plan.main, tokens=corpus.main, tokenizer=corpus.tokenizer)
 
 
 @Job
 def pretrain_continued(plan: PretrainingPlan, corpus: Corpus, early: Artifact) -> Artifact:
-    """The continued phase: other data, steep decay; its end is the base."""
+    """The continued phase: from the early checkpoint, by settings and data of its own; its end is the base."""
     with ray_job("continued pretraining") as stage:
         inputs = {"tokens": corpus.continued, "tokenizer": corpus.tokenizer}
         return stage("continued pretraining", plan.continued, base=early, **inputs)

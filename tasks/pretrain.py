@@ -134,30 +134,17 @@ def mixtures(config: PretrainConfig, pieces: Pieces) -> list[Mixture]:
     """The weights of the sources, and from which step on. Raises InputError where they do not fit the documents."""
     sources = pieces.shards.sources
     sizes = {source: float(pieces.lengths[pieces.source_of == place].sum()) for place, source in enumerate(sources)}
-    check_sources(config, tuple(source for source, size in sizes.items() if size))
+    try:
+        config.check_sources([source for source, size in sizes.items() if size])
+    except ValueError as error:
+        remedy = "give each source of the documents its weight, and no other one"
+        raise InputError(str(error), remedy) from error
     first = config.mixture or sizes
     found = [Mixture(tuple(first.get(source, 0.0) for source in sources))]
     if config.second_mixture:
         weights = tuple(config.second_mixture.get(source, 0.0) for source in sources)
         found.append(Mixture(weights, config.switch_step))
     return found
-
-
-def check_sources(config: PretrainConfig, sources: tuple[str, ...]) -> None:
-    """Every weight has its source, and every source a weight in one of the mixtures."""
-    for name in ("mixture", "second_mixture"):
-        unknown = sorted(getattr(config, name).keys() - {*sources})
-        if unknown:
-            raise InputError(
-                f"{name} has weights for {unknown}; the documents are of the sources {[*sources]}",
-                f"name the documents' own sources in {name}, or give documents of these",
-            )
-    unread = sorted({*sources} - config.mixture.keys() - config.second_mixture.keys()) if config.mixture else []
-    if unread:
-        raise InputError(
-            f"mixture has no weight for {unread}, of which there are documents",
-            "give each source a weight, or leave its documents out",
-        )
 
 
 def uses(plan: MixedBatches, pieces: Pieces) -> dict[str, float]:

@@ -61,7 +61,7 @@ def run(config: SourceConfig, output: Output) -> Outcome:
         rows, book = sieve.rows_of(shard, config.max_rows - ledger.book.counts["kept"])
         ledger.put(book)
         output.write_shard(number, rows, SCHEMAS[source.use])
-        output.progress(ledger.book.counts["kept"], config.max_rows, "rows")
+        output.progress(ledger.book.counts["kept"], None, "rows")
     check_digest(config, planned)
     refuse(source, ledger.book)
     tell(source, output, ledger.book)

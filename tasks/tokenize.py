@@ -29,6 +29,8 @@ TOKENS = pa.schema(
     [("id", pa.string()), ("token_ids", pa.list_(pa.uint32())), *PROVENANCE],
     metadata={"ratchet.schema": SCHEMA_VERSION},
 )
+UNKNOWN = "unknown"
+"""The licence of documents that state none, told of the model as well."""
 TOGETHER = 512
 """Documents that the tokenizer's threads share."""
 
@@ -47,13 +49,13 @@ class Tally:
         for row in written:
             self.documents[row["source"]] += 1
             self.tokens[row["source"]] += len(row["token_ids"])
-            self.licences |= {row["licence"]} if row["licence"] else set()
+            self.licences.add(row["licence"] or UNKNOWN)
 
 
 def run(config: TokenizeConfig, output: Output, texts: Artifact | tuple[Artifact, ...], tokenizer: Artifact) -> Outcome:
     """TOKENS rows from TEXT rows, in their order; empty texts are dropped. Raises EmptyDataset where none is left."""
     words = Tokenizer.load(tokenizer.folder())
-    encoder = Encoder(words)
+    encoder = Encoder(words, config.source)
     parts = texts if isinstance(texts, tuple) else (texts,)
     total = sum(part.manifest().rows or 0 for part in parts)
     rows = (row for part in parts for row in part.iter_rows())
@@ -72,8 +74,8 @@ def run(config: TokenizeConfig, output: Output, texts: Artifact | tuple[Artifact
 class Encoder:
     """Rows of text to rows of token ids."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer, self.end, self.digest = tokenizer, end_id(tokenizer), tokenizer.digest()
+    def __init__(self, tokenizer: Tokenizer, source: str) -> None:
+        self.tokenizer, self.source, self.end, self.digest = tokenizer, source, end_id(tokenizer), tokenizer.digest()
 
     def encode(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
         kept = [row for row in rows if row["text"]]
@@ -82,7 +84,7 @@ class Encoder:
 
     def _row(self, text: Row, token_ids: list[int]) -> dict[str, Any]:
         copied = {name: text[name] for name in ("synthetic", "generator", "licence")}
-        values = {"token_ids": np.array(token_ids, np.uint32), "source": text["source"] or "", **copied}
+        values = {"token_ids": np.array(token_ids, np.uint32), "source": self.source or text["source"] or "", **copied}
         return make_row(TOKENS, values, self.digest, [text["id"]])
 
 

@@ -1,5 +1,6 @@
 """`ratchet deploy`: iterations on a schedule."""
 
+import json
 import uuid
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from deployments.plans import read_config
 from infra.errors import ServiceError
 from infra.settings import Settings
 from infra.stack import Stack
+from tasks.configs.plan import Plan
 
 
 @click.command("deploy")
@@ -51,7 +53,7 @@ def deploy(
     """
     plan = read_plan(preset, config, changes, fresh=False)
     settings = read_settings(workspace)
-    given = [*as_changes(without_preset(config)), *changes]
+    given = all_changes(plan, config, changes)
     if fresh:
         given.append(f"salt={uuid.uuid4().hex[:8]}")
     title = name or (config.stem if config else plan.preset)
@@ -61,6 +63,12 @@ def deploy(
     STDERR.print(f"its runs need a worker: {document['worker']}", markup=False, soft_wrap=True)
     if as_json:
         print_json(document)
+
+
+def all_changes(plan: Plan, config: Path | None, changes: tuple[str, ...]) -> list[str]:
+    """Of the config file and the command, with files by absolute paths: a worker starts in another folder."""
+    places = [f"{setting}.path={json.dumps(source.path)}" for setting, source in plan.files().items()]
+    return [*as_changes(without_preset(config)), *changes, *places]
 
 
 def without_preset(config: Path | None) -> dict[str, Any]:

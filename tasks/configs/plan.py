@@ -14,14 +14,13 @@ from tasks.configs.evaluation_set import EvaluationSetConfig
 from tasks.configs.gate import GateConfig
 from tasks.configs.judging import JudgingConfig, PreferencesConfig
 from tasks.configs.mix import DeduplicateConfig, MixConfig, SplitPromptsConfig
-from tasks.configs.pretraining_data import TokenizeConfig, TrainTokenizerConfig
+from tasks.configs.pretraining_plan import PretrainingPlan
 from tasks.configs.prompts import KeywordsConfig, PromptsConfig, TopicsConfig
 from tasks.configs.responses import ResponsesConfig
 from tasks.configs.search import check_searches
 from tasks.configs.sources import SourceConfig
 from tasks.configs.training import (
     PreferenceTuningConfig,
-    PretrainConfig,
     ReferenceLogprobsConfig,
     RewardModelConfig,
     SFTConfig,
@@ -29,10 +28,7 @@ from tasks.configs.training import (
 )
 from tasks.configs.tune import TuneConfig
 from tasks.configs.world import (
-    DocumentsConfig,
-    HumanRowsConfig,
     ShuffleAnswersConfig,
-    TokenizerConfig,
     WorldAttributesConfig,
     WorldItemsConfig,
     WorldPromptsConfig,
@@ -43,20 +39,6 @@ SEEDED = ("topics", "keywords", "prompts", "split", "dialogues", "code_instruct"
 """Stages that an iteration's number seeds: a generator that was kept still writes fresh data."""
 WRITING = (*SEEDED, "attributes", "dev_exam", "gate_exam")
 """Stages in which the generator may be asked something."""
-
-
-class PretrainingPlan(Config):
-    """From nothing to a weak teacher and a stronger base."""
-
-    documents: DocumentsConfig
-    continued_documents: DocumentsConfig
-    tokenizer: TokenizerConfig | TrainTokenizerConfig
-    """Whole words of the procedural world, or SentencePiece's pieces of any documents."""
-    tokenize: TokenizeConfig = TokenizeConfig()
-    human_rows: HumanRowsConfig
-    main: PretrainConfig
-    continued: PretrainConfig
-    teacher_sft: SFTConfig
 
 
 class ControlsPlan(Config):
@@ -125,6 +107,11 @@ class Plan(Config):
             raise ValueError(
                 f"generator={self.generator!r} and base={self.base!r}: name both models, or give a pretraining part"
             )
+        if self.pretraining is not None and (self.generator or self.base):
+            raise ValueError(
+                f"generator={self.generator!r} and base={self.base!r}, and the pretraining part makes both: set them "
+                "to '', or drop it (pretraining=null)"
+            )
         if (self.code_sft is None) != (self.code_mix is None) or (self.code_mix is None) != (
             self.code_instruct is None
         ):
@@ -133,8 +120,8 @@ class Plan(Config):
 
     @model_validator(mode="after")
     def _a_world_of_its_own(self) -> "Plan":
-        if self.sources and isinstance(self.prompts, WorldPromptsConfig):
-            raise ValueError(f"sources {[*self.sources]}: a procedural world knows no other words than its own")
+        if (files := self.files()) and isinstance(self.prompts, WorldPromptsConfig):
+            raise ValueError(f"{', '.join(files)}: a procedural world knows no other words than its own")
         return self
 
     @model_validator(mode="after")
@@ -156,6 +143,12 @@ class Plan(Config):
         if self.controls is not None:
             found["controls.sft"] = self.controls.sft
         return {name: config for name, config in found.items() if config is not None}
+
+    def files(self) -> dict[str, SourceConfig]:
+        """Everything of the user's own by its setting, such as "pretraining.documents.english"."""
+        read = {} if self.pretraining is None else self.pretraining.sources()
+        given = {f"sources.{name}": config for name, config in self.sources.items()}
+        return given | {f"pretraining.{name}": config for name, config in read.items()}
 
     def attributes_need_generator(self) -> bool:
         """Whether a model answers the questions whose answers are then damaged."""

@@ -1,12 +1,15 @@
 """Settings of what pretraining reads: a tokenizer, token shards, and the paper's blend and batch sizes."""
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from tasks.configs.base import Config, Kind, StageConfig
 
 CHATML_MARKERS = ("<|im_start|>", "<|im_end|>")
+NEMOTRON = "nemotron"
+"""Stands for the paper's values in a mixture or a batch ramp."""
 
 
 class TokenizeConfig(StageConfig):
@@ -14,9 +17,12 @@ class TokenizeConfig(StageConfig):
 
     stage: ClassVar[str] = "tokenize"
     module: ClassVar[str] = "tasks.tokenize"
+    version: ClassVar[int] = 2
 
     shard_rows: int = Field(default=10_000, ge=1)
     """Documents of one shard, which are held in memory together."""
+    source: str = ""
+    """What mixtures call the documents; "" leaves each the source that its row names."""
 
 
 class TrainTokenizerConfig(StageConfig):
@@ -64,9 +70,23 @@ def nemotron_blend() -> dict[str, float]:
     return {"english": 0.70, "multilingual": 0.15, "code": 0.15}
 
 
-def nemotron_batch_ramp(sequence_tokens: int = 4096) -> tuple[int, tuple[RampStep, ...]]:
-    """The paper's `tokens_per_step` and `batch_ramp` (section 2.4): 768, 1536, then 2304 sequences, the larger ones
-    from 200 and 400 billion tokens on."""
-    later = ((200_000_000_000, 1536), (400_000_000_000, 2304))
-    ramp = (RampStep(from_tokens=start, tokens_per_step=count * sequence_tokens) for start, count in later)
-    return 768 * sequence_tokens, tuple(ramp)
+def nemotron_batch_ramp(tokens_per_step: int) -> tuple[RampStep, ...]:
+    """The paper's larger steps (section 2.4): 1536 and 2304 sequences, from 200 and 400 billion tokens on, after 768 at
+    first; here as multiples of the first steps' `tokens_per_step`."""
+    later = ((200_000_000_000, 2), (400_000_000_000, 3))
+    return tuple(RampStep(from_tokens=start, tokens_per_step=times * tokens_per_step) for start, times in later)
+
+
+def _shares(value: Any) -> Any:
+    if value is None:
+        return {}
+    if value == NEMOTRON:
+        return nemotron_blend()
+    if not isinstance(value, Mapping):
+        raise ValueError(f"expected {NEMOTRON!r}, the paper's blend, sources with their shares, or null for none")
+    return {source: share for source, share in value.items() if share is not None}
+
+
+Shares = Annotated[dict[str, float], BeforeValidator(_shares)]
+"""Sources with their shares of the tokens; `NEMOTRON` is the paper's blend, null takes a source of a preset out, and
+null for all of it gives none."""

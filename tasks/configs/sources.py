@@ -3,7 +3,7 @@
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field, field_serializer, model_validator
 
@@ -16,6 +16,11 @@ Use = Literal["prompts", "openers", "documents", "python_files", "dialogues", "p
 """What the loop does with a source: answers its prompts, opens two-turn prompts with them, asks about its documents,
 mines its Python files for keywords, learns its dialogues, trains on its preferences, trains the reward model on its
 attributes."""
+
+TEXTS: tuple[Use, ...] = ("documents", "python_files")
+"""Uses whose rows are plain text, which a model can be pretrained on."""
+YOURS: Final = "?"
+"""The path, in a preset, of what only its user has: a plan in which one is left is refused."""
 
 
 @cache

@@ -1,12 +1,13 @@
 """Settings of the training stages. The paper's learning rates are for 340 B parameters; presets set their own."""
 
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from models.config import Family, ModelConfig
 from tasks.configs.base import Config, Kind, StageConfig
-from tasks.configs.pretraining_data import RampStep
+from tasks.configs.pretraining_data import NEMOTRON, RampStep, Shares, nemotron_batch_ramp
 from tasks.configs.search import NotNegative, Positive
 
 
@@ -171,7 +172,7 @@ class ModelShape(Config):
 
 
 class PretrainConfig(TrainingConfig):
-    """Next-token training on documents: a main phase (warm-up, constant), or a continued one (steep decay)."""
+    """Next-token training on documents: a main phase from fresh weights, or a continued one from a base."""
 
     stage: ClassVar[str] = "pretrain"
     module: ClassVar[str] = "tasks.pretrain"
@@ -185,15 +186,34 @@ class PretrainConfig(TrainingConfig):
     tokens_per_step: int = Field(default=2048, ge=16)
     """Most tokens of one optimizer step, in whole pieces of documents."""
     batch_ramp: tuple[RampStep, ...] = ()
-    """Larger steps later on, by tokens trained before (paper, section 2.4)."""
-    mixture: dict[str, float] = {}
-    """Share of each source of documents in the tokens, against the others; empty takes each by its size."""
-    second_mixture: dict[str, float] = {}
-    """Shares from `switch_at` on (paper, section 2.4: continued pretraining has two distributions)."""
+    """Larger steps later on, by tokens trained before; "nemotron" takes the paper's (section 2.4), as multiples of
+    `tokens_per_step`."""
+    mixture: Shares = {}
+    """Share of each source of documents in the tokens, against the others; "nemotron" takes the paper's (section 2.1),
+    none (null) takes each by its size."""
+    second_mixture: Shares = {}
+    """Shares from `switch_at` on (paper, section 2.4: continued pretraining has two distributions); null takes the
+    preset's out, and its `switch_at`."""
     switch_at: float = Field(default=1.0, gt=0, le=1)
     """Share of the steps that read by `mixture`; below 1 the others read by `second_mixture`."""
     learning_rate_from: Literal["setting", "base"] = "setting"
     """Whether the full rate is `learning_rate`, or the one that the base's own pretraining ended with."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_second_mixture(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("second_mixture", ...) is None:
+            return {**values, "switch_at": 1.0}
+        return values
+
+    @field_validator("batch_ramp", mode="before")
+    @classmethod
+    def _named_ramp(cls, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, str):
+            return value
+        if value != NEMOTRON:
+            raise ValueError(f"expected {NEMOTRON!r}, the paper's ramp, or a list of from_tokens and tokens_per_step")
+        return nemotron_batch_ramp(info.data.get("tokens_per_step", 0))
 
     @model_validator(mode="after")
     def _data_fits_together(self) -> "PretrainConfig":
@@ -212,6 +232,22 @@ class PretrainConfig(TrainingConfig):
         if starts != sorted(set(starts)):
             raise ValueError(f"batch_ramp begins at {starts[1:]} tokens: expected rising numbers")
         return self
+
+    def check_sources(self, sources: Collection[str]) -> None:
+        """Raises ValueError for a weight without its source, and for a source without a weight in either mixture."""
+        for name in ("mixture", "second_mixture"):
+            unknown = sorted(getattr(self, name).keys() - {*sources})
+            if unknown:
+                raise ValueError(
+                    f"{name} has weights for {unknown}; the documents are of the sources {[*sources]}: take these "
+                    "weights out (null), or add the documents"
+                )
+        unread = sorted({*sources} - self.mixture.keys() - self.second_mixture.keys()) if self.mixture else []
+        if unread:
+            raise ValueError(
+                f"mixture has no weight for {unread}, of which there are documents: give them weights, or take the "
+                "documents out (null)"
+            )
 
     @property
     def switch_step(self) -> int:

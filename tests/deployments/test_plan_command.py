@@ -18,6 +18,7 @@ from infra.output import Outcome, Output
 from infra.records import IterationRecord, Records, VerdictRecord
 from infra.storage import Storage
 from tasks.world.documents import run as write_documents
+from tests.own_texts import write_example
 
 TINY = ("plan", "--preset", "tiny", "--json")
 
@@ -27,9 +28,20 @@ def states(document: dict[str, Any], number: int = 1) -> dict[str, str]:
     return {stage["name"]: stage["state"] for stage in document["iterations"][number - 1]["stages"]}
 
 
+@pytest.fixture
+def chosen(tmp_path: Path) -> Callable[[str], tuple[str, ...]]:
+    """The arguments that choose a preset; one that begins with a user's texts takes the documented file."""
+
+    def arguments(name: str) -> tuple[str, ...]:
+        needs_texts = name == "nemotron_4_15b"
+        return ("--config", str(write_example(tmp_path / "data"))) if needs_texts else ("--preset", name)
+
+    return arguments
+
+
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_plans_offline_and_starts_nothing(ratchet: Any, workspace: Path, name: str) -> None:
-    ended = ratchet("plan", "--preset", name, "--json")
+def test_every_preset_plans_offline_and_starts_nothing(ratchet: Any, workspace: Path, chosen: Any, name: str) -> None:
+    ended = ratchet("plan", *chosen(name), "--json")
     assert ended.code == 0, ended.err
     document = ended.document
     found = states(document)
@@ -50,6 +62,33 @@ def test_models_that_are_not_fetched_are_said_to_be(ratchet: Any, name: str) -> 
     assert found["evaluation set"] == "missing", "it depends on no model"
     assert {found[stage] for stage in ("import generator", "reward model", "prompts", "gate")} == {"unknown"}
     assert all(s["artifact"] is None for s in document["iterations"][0]["stages"] if s["state"] == "unknown")
+
+
+def test_a_plan_from_texts_of_one_s_own(ratchet: Any, chosen: Any) -> None:
+    """The vocabulary is a setting, so that sizes are known before there is a tokenizer."""
+    document = ratchet("plan", *chosen("nemotron_4_15b"), "--json").document
+    assert [model["parameters"] for model in document["models"]] == [15_628_775_424] * 2
+    stages = {stage["name"]: stage for stage in document["iterations"][0]["stages"]}
+    assert stages["pretrain"]["tokens"] == pytest.approx(8e12, rel=1e-5) and stages["pretrain"]["gpus"] == 128
+    assert stages["continued pretraining"]["tokens"] == pytest.approx(1e12, rel=1e-5)
+    assert {"documents english", "tokens code", "continued tokens questions", "human rows"} <= stages.keys()
+    assert all(stage["memory"]["fits"] for stage in stages.values() if stage["memory"])
+
+
+def test_a_plan_without_the_texts_names_what_is_missing(ratchet: Any, workspace: Path) -> None:
+    ended = ratchet("plan", "--preset", "nemotron_4_15b", "--json")
+    assert ended.code == 2 and "--set pretraining.documents.code.path=" in ended.err
+    assert not workspace.exists()
+
+
+@pytest.mark.parametrize("command", [("plan",), ("run", "--dry-run")])
+def test_a_text_that_is_not_there_is_named_by_its_setting(
+    ratchet: Any, chosen: Any, tmp_path: Path, command: Any
+) -> None:
+    arguments = chosen("nemotron_4_15b")
+    (tmp_path / "data" / "questions.jsonl").unlink()
+    ended = ratchet(*command, *arguments, "--json")
+    assert ended.code == 2 and "pretraining.continued_documents.questions: " in ended.err, ended.err
 
 
 def test_the_paper_s_sizes(ratchet: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from infra.ports import free_ports
+from tests.own_texts import write_example
 from tests.s3_server import S3Server
 
 GOOD_ROW = {"prompt": "Why is the sky blue?", "response": "Because of scattered light.", "helpfulness": 4,
@@ -81,6 +82,13 @@ def test_a_data_file_with_a_bad_row(refused: Callable[..., str], tmp_path: Path,
 
 def test_no_such_data_file(refused: Callable[..., str]) -> None:
     assert "/no/such.jsonl" in refused(2, "--set", "attributes.helpsteer2=/no/such.jsonl")
+
+
+def test_own_texts_that_cannot_be_read(refused: Callable[..., str], tmp_path: Path) -> None:
+    config = write_example(tmp_path / "data")
+    (tmp_path / "data" / "questions.jsonl").write_text('{"txt": "no text"}\n')
+    line = refused(2, "--config", str(config))
+    assert "pretraining.continued_documents.questions" in line and "questions.jsonl, row 1" in line, line
 
 
 @pytest.mark.parametrize("variable", ["PREFECT_API_URL", "MLFLOW_TRACKING_URI", "RAY_ADDRESS"])

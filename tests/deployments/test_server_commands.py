@@ -285,7 +285,7 @@ def test_prefect_takes_the_file_as_it_is(ratchet: Any, endpoints: Endpoints, tmp
         command, cwd=ROOT, env=prefect_environment(endpoints, tmp_path), capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for preset in ("tiny", "smollm", "smollm_full", "h100_node", "nemotron_4_340b"):
+    for preset in ("tiny", "smollm", "smollm_full", "h100_node", "nemotron_4_340b", "nemotron_4_15b"):
         found = read(endpoints, f"/deployments/name/{append_iteration.name}/{preset}")
         assert (found["parameters"], found["work_pool_name"]) == ({"preset": preset}, "ratchet")
         assert found["global_concurrency_limit"]["limit"] == 1

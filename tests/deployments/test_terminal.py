@@ -59,5 +59,6 @@ def test_progress_tells_rates_and_what_is_left() -> None:
     data = {"done": 12, "total": 48, "unit": "rows", "tokens_per_s": 1234.5, "kept": 3}
     assert progress_text(data, 4.0) == "12/48 rows  3.0 rows/s  1,234 tokens/s  0:12 left"
     assert progress_text({"done": 48, "total": 48, "unit": "rows"}, 4.0) == "48/48 rows  12.0 rows/s"
+    assert progress_text({"done": 8, "total": None, "unit": "rows"}, 4.0) == "8 rows  2.0 rows/s"
     assert progress_text({"done": 0, "total": 48, "unit": "rows"}, 0.0) == "0/48 rows  0.0 rows/s"
     assert (clock(61.9), clock(3600)) == ("1:01", "60:00")

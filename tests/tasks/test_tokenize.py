@@ -63,6 +63,20 @@ def test_documents_and_tokens_are_counted_by_source(run_stage, inputs, tokenizer
     assert manifest.result["licences"] == ["CC0-1.0", "MIT"] and manifest.rows == 4
 
 
+def test_a_licence_that_is_not_stated_is_told_too(run_stage, inputs, give_rows):
+    bare = [make_row(TEXT, {"text": "the cat", "source": "web", "licence": "", **HUMAN}, "cat")]
+    texts = (inputs["texts"], give_rows("bare", bare, TEXT))
+    made = run_stage(tokenize.run, TokenizeConfig(), **inputs | {"texts": texts})
+    assert made.manifest().result["licences"] == ["CC0-1.0", "MIT", "unknown"]
+
+
+def test_documents_go_by_the_name_that_the_settings_give_them(run_stage, inputs):
+    made = run_stage(tokenize.run, TokenizeConfig(source="mine"), **inputs)
+    assert {row["source"] for row in made.rows()} == {*made.manifest().result["sources"]} == {"mine"}
+    plain = run_stage(tokenize.run, TokenizeConfig(), **inputs)
+    assert [row["token_ids"] for row in made.rows()] == [row["token_ids"] for row in plain.rows()]
+
+
 def test_a_restarted_job_writes_only_the_shards_that_are_missing(run_stage, interrupt, inputs, store, monkeypatch):
     config = TokenizeConfig(shard_rows=2)
     interrupt(tokenize.run, config, 1, **inputs)

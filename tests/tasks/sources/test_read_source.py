@@ -7,8 +7,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from flows.steps import make_step
 from infra.artifacts import Artifact
 from infra.errors import EmptyDataset, InputError
+from infra.output import Output
 from tasks import read_source
 from tasks.rows import ATTRIBUTE, DIALOGUE, DROPPED, PREFERENCE, PROMPT, TEXT
 
@@ -96,6 +98,12 @@ class TestFilters:
         artifact = read(source(records, max_rows=5, min_chars=3, shard_rows=4))
         assert texts(artifact) == [asked(n)["prompt"] for n in range(5)]
         assert artifact.manifest().counts == {"in": 6, "kept": 5, "dropped:too_short": 1}
+
+    def test_nobody_knows_how_many_rows_there_will_be(self, source, store, tmp_path):
+        config, events = source([asked(n) for n in range(9)], shard_rows=9), []
+        read_source.run(config, Output(make_step("", config, store.uri, {}).artifact, store, events.append, tmp_path))
+        told = [event for event in events if event["event"] == "progress"]
+        assert [(one["done"], one["total"]) for one in told] == [(9, None), (9, 9)]
 
     def test_what_was_left_out_can_be_looked_at(self, source, read):
         artifact = read(source([asked(1), {"prompt": "x" * 5000}], max_chars=100))
