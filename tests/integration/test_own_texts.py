@@ -27,7 +27,7 @@ from tasks.pretrain import batches
 from tasks.token_corpus import open_tokens
 from tests.own_texts import write_example
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SMALL_MODEL = "{hidden_size: 32, intermediate_size: 64, num_layers: 2, num_heads: 4, num_kv_heads: 2, head_dim: 8}"
 HERE = "{gpus: 0, nodes: 1, replicas: 1, cpus: 1, recompute: none, microbatch_tokens: 512}"
