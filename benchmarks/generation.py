@@ -36,6 +36,7 @@ HERE = Path(__file__).parent
 TABLE = HERE / "generation.md"
 ROWS, SEARCH_ROWS, JUDGE_PAIRS, STREAMS = 256, 24, 48, 6
 PEER_BATCHES = (8, 16, 32)
+SKIPPED = ("throughput", "transformers", "continuous", "vllm")
 VLLM = {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_CPU_OMP_THREADS_BIND": "0-1", "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}  # fmt: skip
 
@@ -81,6 +82,7 @@ class Bench:
         self.stop = sorted(self.engine.ending.stop_ids)
         self.peer = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         self.lines: list[Line] = []
+        self.described = self.search = "not asked in this run"
 
     def add(self, work: str, who: str, run: Callable[[], list[Any]], ours: list[Any] | None = None) -> list[Any]:
         rate = product_rate()
@@ -247,15 +249,17 @@ def cpu_name() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--skip", nargs="*", default=[], choices=("transformers", "continuous", "vllm"))
+    parser.add_argument("--skip", nargs="*", default=[], choices=SKIPPED)
     parser.add_argument("--rows", type=int, help="ask so many prompts of our engine alone; nothing is written")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         import_gguf(install_offline_model(), Path(folder))
         bench = Bench(Path(folder), {"transformers", "continuous", "vllm"} if options.rows else set(options.skip))
-        bench.throughput(options.rows or ROWS)
         if options.rows:
+            bench.throughput(options.rows)
             return
+        if "throughput" not in bench.skip:
+            bench.throughput(ROWS)
         bench.judging()
         bench.streams()
         table = bench.table(bench.roofline())
