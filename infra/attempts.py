@@ -136,15 +136,16 @@ class Checkpoints:
 
 def whole_checkpoints(store: Storage, key: str) -> list[str]:
     """Names of those below an attempt's key that have their marker, the oldest first."""
-    marked = {
-        name.removeprefix(f"{key}/").removesuffix(f"/{MARKER}") for name in store.list(key) if name.endswith(MARKER)
-    }
-    return sorted(name for name in marked if STEP_FOLDER.fullmatch(name))
+    return _names_of(key, [file for file in store.list(key) if file.endswith(f"/{MARKER}")])
 
 
 def checkpoint_names(store: Storage, key: str) -> list[str]:
     """Of all below an attempt's key, whole or not, the oldest first; not `children`, of which some may be gone."""
-    names = {file.removeprefix(f"{key}/").partition("/")[0] for file in store.list(key)}
+    return _names_of(key, store.list(key))
+
+
+def _names_of(key: str, files: list[str]) -> list[str]:
+    names = {file.removeprefix(f"{key}/").partition("/")[0] for file in files}
     return sorted(name for name in names if STEP_FOLDER.fullmatch(name))
 
 

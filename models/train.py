@@ -93,6 +93,11 @@ class Totals:
     """Losses of the last healthy steps."""
     spikes_in_a_row: int = 0
 
+    @property
+    def updates(self) -> int:
+        """Steps that moved the weights."""
+        return self.step - self.skipped
+
     def add(self, report: StepReport) -> None:
         self.step = report.step
         self.tokens += report.tokens
@@ -112,7 +117,7 @@ class Totals:
             self.recent = [*self.recent[1 - SPIKE_WINDOW :], loss]
 
     def means(self) -> dict[str, float]:
-        return {name: total / (self.step - self.skipped) for name, total in self.sums.items()}
+        return {name: total / self.updates for name, total in self.sums.items()}
 
 
 class Trainer(Generic[Example]):
@@ -227,8 +232,7 @@ class Trainer(Generic[Example]):
             (folder / TOTALS).write_text(json.dumps(asdict(self.totals)))
         if self.begun is not None and self.workers.rank % self.workers.plan.tensor == 0:  # its neighbours know the same
             (folder / BEGUN.format(self.workers.data_rank)).write_text(json.dumps(self.begun.state()))
-        moments, gradients = self.totals.step > self.totals.skipped, self.begun is not None
-        return save_state(self._tensors(moments, gradients), folder)
+        return save_state(self._tensors(), folder)
 
     def restore(self, folder: Path) -> int:
         """Go on from a folder that `save` wrote, perhaps by other processes than these.
@@ -239,13 +243,13 @@ class Trainer(Generic[Example]):
         """
         self.totals = Totals(**json.loads((folder / TOTALS).read_text()))
         left_aside = self._go_on(folder)
-        updates, stored = self.totals.step - self.totals.skipped, stored_shapes(folder)
-        if updates:
-            self.optimizer.prepare(updates)
+        stored = stored_shapes(folder)
+        if self.totals.updates:
+            self.optimizer.prepare(self.totals.updates)
         for name, parameter in self.parameters.items():
             goes_on = self.begun is not None and f"gradients.{name}" in stored
             parameter.grad = torch.zeros_like(parameter) if goes_on else None
-        tensors = self._tensors(updates > 0, self.begun is not None)
+        tensors = self._tensors()
         # What a loss does not use (the unembedding of a reward model) has no moments.
         tensors = {name: t for name, t in tensors.items() if name in stored or name.startswith("weights.")}
         load_state(tensors, folder, leaving_out="gradients." if left_aside else None)
@@ -264,19 +268,20 @@ class Trainer(Generic[Example]):
         self.begun = run
         return 0
 
-    def _tensors(self, with_moments: bool, with_gradients: bool) -> dict[str, Tensor]:
+    def _tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint holds now: moments after the first update, gradients within a step."""
         weights = {f"weights.{name}": parameter.detach() for name, parameter in self.parameters.items()}
         state = self.optimizer.state
         moments = {
             f"{moment}.{name}": state[parameter][moment]
             for moment in MOMENTS
             for name, parameter in self.parameters.items()
-            if with_moments and parameter in state
+            if self.totals.updates and parameter in state
         }
         gradients = {
             f"gradients.{name}": parameter.grad
             for name, parameter in self.parameters.items()
-            if with_gradients and parameter.grad is not None
+            if self.begun is not None and parameter.grad is not None
         }
         return weights | moments | gradients | {"rng": torch.get_rng_state()}
 

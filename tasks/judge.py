@@ -23,6 +23,7 @@ from tasks.judges.base import GROUND_TRUTH, LLM, REWARD_MODEL, GroundTruthJudge,
 from tasks.judges.llm import LLMJudge
 from tasks.judges.reward import RewardJudge, Scorer
 from tasks.rows import RESPONSE
+from tasks.streams import Source, stream
 
 JUDGES: dict[str, type[Judge]] = {GROUND_TRUTH: GroundTruthJudge, REWARD_MODEL: RewardJudge, LLM: LLMJudge}
 
@@ -34,12 +35,12 @@ Verdicts = dict[int, Verdict]
 def run(
     config: JudgingConfig,
     output: Output,
-    responses: Artifact | tuple[Artifact, ...],
+    responses: Source,
     reward_model: Artifact,
     generator: Artifact,
 ) -> Outcome:
     """The scored RESPONSE rows, llm_verdicts.json and judges.json. Raises EmptyDataset where there is no answer."""
-    rows = [row for part in (responses if isinstance(responses, tuple) else (responses,)) for row in part.iter_rows()]
+    rows = [*stream(responses)]
     if not rows:
         raise EmptyDataset("no answer to judge: the responses stage made 0 rows", "ask for more prompts or samples")
     scored = score_rows(config, output, rows, reward_model)

@@ -24,6 +24,7 @@ from models.tokenizer import Tokenizer
 from models.train import Trainer
 from tasks.configs.training import PretrainConfig
 from tasks.distribution import device_for, distribute
+from tasks.streams import Source, artifacts_of
 from tasks.token_corpus import open_tokens
 from tasks.tokenize import end_id
 from tasks.training import (
@@ -40,14 +41,13 @@ from tasks.training import (
 def run(
     config: PretrainConfig,
     output: Output,
-    tokens: Artifact | tuple[Artifact, ...],
+    tokens: Source,
     tokenizer: Artifact,
     base: Artifact | None = None,
 ) -> Outcome:
     """A checkpoint trained on TOKENS rows. Raises EmptyDataset without a document, InputError where tokens or `base`
     belong to another tokenizer, or where the settings do not fit sources and base."""
     words = Tokenizer.load(tokenizer.folder())
-    parts = tokens if isinstance(tokens, tuple) else (tokens,)
     settings = course(config, base)
     if base is None and config.trainable != "all":
         raise InputError(
@@ -55,7 +55,7 @@ def run(
             "set trainable=all, or give a base",
         )
     model = fresh_model(config, words) if base is None else continued_model(config, base, words)
-    pieces = Pieces(open_tokens(parts, words), token_limit(config, model))
+    pieces = Pieces(open_tokens(artifacts_of(tokens), words), token_limit(config, model))
     plan = batches(config, pieces)
     choose_weights(model, config)
     workers = distribute(config, model, base)
@@ -75,7 +75,7 @@ def run(
     documents = len(pieces.shards)
     return Outcome(
         metrics=metrics | more | uses(plan, pieces),
-        result={"licences": licences([*parts, *([] if base is None else [base])])},
+        result={"licences": licences([*artifacts_of(tokens), *artifacts_of(base)])},
         counts={"in": documents, "kept": documents},
     )
 

@@ -22,6 +22,7 @@ from infra.output import Outcome, Output
 from models.tokenizer import Tokenizer
 from tasks.configs.pretraining_data import TokenizeConfig
 from tasks.rows import PROVENANCE, SCHEMA_VERSION, make_row
+from tasks.streams import Source, rows_in, stream
 
 Row = Mapping[str, Any]
 
@@ -52,15 +53,12 @@ class Tally:
             self.licences.add(row["licence"] or UNKNOWN)
 
 
-def run(config: TokenizeConfig, output: Output, texts: Artifact | tuple[Artifact, ...], tokenizer: Artifact) -> Outcome:
+def run(config: TokenizeConfig, output: Output, texts: Source, tokenizer: Artifact) -> Outcome:
     """TOKENS rows from TEXT rows, in their order; empty texts are dropped. Raises EmptyDataset where none is left."""
     words = Tokenizer.load(tokenizer.folder())
     encoder = Encoder(words, config.source)
-    parts = texts if isinstance(texts, tuple) else (texts,)
-    total = sum(part.manifest().rows or 0 for part in parts)
-    rows = (row for part in parts for row in part.iter_rows())
-    tally = Tally()
-    for number, group in enumerate(groups(rows, config.shard_rows)):
+    total, tally = rows_in(texts), Tally()
+    for number, group in enumerate(groups(stream(texts), config.shard_rows)):
         if output.has_shard(number):
             tally.add(len(group), output.read_shard(number))
         else:

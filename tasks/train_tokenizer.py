@@ -8,14 +8,13 @@ so that no other library is needed where the tokenizer is used. SentencePiece's 
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import sentencepiece
 import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers
 
-from infra.artifacts import Artifact
 from infra.errors import EmptyDataset, InputError
 from infra.output import Outcome, Output
 from models.chat import CHATML_TEMPLATE
@@ -23,6 +22,7 @@ from models.gguf_tokenizer import merges_from_scores
 from models.tokenizer import Tokenizer
 from tasks.configs.pretraining_data import TrainTokenizerConfig
 from tasks.rows import row_seed
+from tasks.streams import Source, rows_in, stream
 
 UNKNOWN = "<unk>"
 SENTENCEPIECE_FILE = "tokenizer.model"
@@ -31,10 +31,9 @@ LONGEST_DOCUMENT = 2**30
 TEMPLATES = {"chatml": CHATML_TEMPLATE, "none": ""}
 
 
-def run(config: TrainTokenizerConfig, output: Output, texts: Artifact | tuple[Artifact, ...]) -> Outcome:
+def run(config: TrainTokenizerConfig, output: Output, texts: Source) -> Outcome:
     """A tokenizer folder out of TEXT rows. Raises InputError where the vocabulary does not fit the documents."""
-    parts = texts if isinstance(texts, tuple) else (texts,)
-    documents = Documents(config, parts)
+    documents = Documents(config, texts)
     pieces = learn_pieces(config, documents)
     tokenizer = tokenizer_of(pieces, config)
     folder = output.scratch_folder()
@@ -50,16 +49,16 @@ def run(config: TrainTokenizerConfig, output: Output, texts: Artifact | tuple[Ar
 class Documents:
     """The texts to learn from, which are read once; of too many, a sample that seed and ids decide."""
 
-    def __init__(self, config: TrainTokenizerConfig, parts: Sequence[Artifact]) -> None:
-        self.parts = parts
+    def __init__(self, config: TrainTokenizerConfig, texts: Source) -> None:
+        self.texts = texts
         self.seed = str(config.seed)
-        total = sum(part.manifest().rows or 0 for part in parts)
+        total = rows_in(texts)
         self.kept_below = 2**63 if total <= config.max_documents else 2**63 * config.max_documents // total
         self.used = 0
         self.licences: set[str] = set()
 
     def __iter__(self) -> Iterator[str]:
-        for row in (row for part in self.parts for row in part.iter_rows()):
+        for row in stream(self.texts):
             if row["text"] and row_seed(self.seed, row["id"]) < self.kept_below:
                 self.used += 1
                 self.licences |= {row["licence"]} if row["licence"] else set()

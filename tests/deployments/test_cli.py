@@ -64,9 +64,8 @@ def test_help_loads_next_to_nothing() -> None:
         "heavy = {'torch', 'ray', 'prefect', 'mlflow', 'pyarrow', 'pydantic', 'numpy'} & set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert all(f"  {name} " in done.stdout for name in COMMANDS)
+    said = ran(code)
+    assert all(f"  {name} " in said for name in COMMANDS)
 
 
 def test_a_command_that_computes_nothing_loads_no_torch() -> None:
@@ -76,8 +75,14 @@ def test_a_command_that_computes_nothing_loads_no_torch() -> None:
         "    importlib.import_module(f'deployments.commands.{name}')\n"
         "    if 'torch' in sys.modules: sys.exit(f'{name} pulls torch in')"
     )
+    ran(code)
+
+
+def ran(code: str) -> str:
+    """What a Python of its own prints; it must end well."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_a_form_offers_every_preset() -> None:

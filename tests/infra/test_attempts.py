@@ -27,6 +27,22 @@ def save(checkpoints: Checkpoints, step: int, text: str, folder: Path) -> None:
     checkpoints.save(step, folder, {"said": text})
 
 
+def save_cut_short(
+    checkpoints: Checkpoints, step: int, text: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before the marker is written."""
+    put = checkpoints.store.put
+
+    def killed(key: str, data: bytes) -> None:
+        if key.endswith("complete.json"):
+            raise KeyboardInterrupt
+        put(key, data)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(checkpoints.store, "put", killed)
+        save(checkpoints, step, text, folder)
+
+
 def newest(checkpoints: Checkpoints) -> tuple[int, str]:
     found = checkpoints.last()
     assert found is not None
@@ -51,16 +67,8 @@ def test_one_of_the_same_step_stays_until_the_newer_is_whole(
     begin: Open, store: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(begin(), 9, "first", tmp_path / "out")
-    cut_short, put = begin(), store.put
-
-    def killed(key: str, data: bytes) -> None:
-        if key.endswith("complete.json"):
-            raise KeyboardInterrupt
-        put(key, data)
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(store, "put", killed)
-        save(cut_short, 9, "second", tmp_path / "out")
+    cut_short = begin()
+    save_cut_short(cut_short, 9, "second", tmp_path / "out", monkeypatch)
     assert newest(begin()) == (9, "first")
     save(begin(), 9, "third", tmp_path / "out")
     assert newest(begin()) == (9, "third")
@@ -72,18 +80,9 @@ def test_what_was_cut_short_does_not_pile_up_nor_count(
 ) -> None:
     """Processes that always die while they write must be seen to come no further, and must not fill the store."""
     save(begin(), 9, "first", tmp_path / "out")
-    key, put = begin().key, store.put
-
-    def killed(key: str, data: bytes) -> None:
-        if key.endswith("complete.json"):
-            raise KeyboardInterrupt
-        put(key, data)
-
+    key = begin().key
     for _ in range(3):
-        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            checkpoints = begin()
-            patched.setattr(checkpoints.store, "put", killed)
-            save(checkpoints, 9, "cut short", tmp_path / "out")
+        save_cut_short(begin(), 9, "cut short", tmp_path / "out", monkeypatch)
         assert len(checkpoint_names(store, key)) == 2
         assert whole_checkpoints(store, key) == ["step-00000009"]
     assert newest(begin()) == (9, "first")
