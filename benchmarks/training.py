@@ -4,8 +4,8 @@ Each measurement is a process of its own. All sides are given the same token ids
 weights with the same AdamW; tokens that count are those that are no padding. A peer's settings are searched first, on
 every other example of the first step, which the peer sees sorted by length, so that it pads least.
 
-    python benchmarks/training.py [--only sft dpo reward]      writes benchmarks/training.md where nothing is left out
-    python benchmarks/training.py --ours [--only …]            a quick look at our side alone; nothing is written
+    python benchmarks/training.py [--only …]            writes benchmarks/training.md where nothing is left out
+    python benchmarks/training.py --ours [--only …]     a quick look at our side alone; nothing is written
 """
 
 import argparse
@@ -67,6 +67,8 @@ WORKS = (
          ({"batch": 1}, {"batch": 2}, {"batch": 4})),
     Work("reward", "reward regression", "rated", "transformers Trainer", 8, 3, "rows", 1.5,
          ({"batch": 1}, {"batch": 2}, {"batch": 4})),
+    Work("answers", "reward regression, two answers to a prompt", "rated_twice", "transformers Trainer", 8, 3, "rows",
+         1.5, ({"batch": 1}, {"batch": 2}, {"batch": 4})),
 )  # fmt: skip
 
 

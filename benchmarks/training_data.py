@@ -2,7 +2,10 @@
 
     documents   {"token_ids": […], "trained": [places]}          whole exchanges; what the assistant said is trained
     pairs       {"prompt": […], "chosen": […], "rejected": […]}  a question, its own answer, and another question's
-    rated       {"token_ids": […], "labels": [five of 0 to 4]}   an answered question; the labels are drawn, not judged
+    rated       {"token_ids": […], "prompt_tokens": n, "labels": [five of 0 to 4]}
+                                                                 an answered question; the labels are drawn, not judged
+    rated_twice                                                  the same, each question with another's answer too, as
+                                                                 HelpSteer2 has two answers to each of its prompts
 
 Neither what a rejected answer says nor what a label means changes how long a step takes.
 """
@@ -13,7 +16,7 @@ from typing import Any
 
 from workload import sharegpt
 
-from models.chat import encode_dialogue, encode_prompt, end_of_turn_id
+from models.chat import Message, encode_dialogue, encode_prompt, end_of_turn_id
 from models.packing import Document
 from models.reward import ATTRIBUTES, encode_conversation
 from models.tokenizer import Tokenizer
@@ -31,7 +34,7 @@ Example = dict[str, Any]
 
 
 def examples(tokenizer: Tokenizer, kind: str, count: int) -> list[Example]:
-    """The first `count` examples of a kind ("documents", "pairs" or "rated") that ShareGPT yields."""
+    """The first `count` examples of a kind (a key of KINDS) that ShareGPT yields."""
     found = KINDS[kind](tokenizer)
     return [example for example, _ in zip(found, range(count), strict=False)]
 
@@ -65,17 +68,36 @@ def pairs(tokenizer: Tokenizer) -> Iterator[Example]:
 
 
 def rated(tokenizer: Tokenizer) -> Iterator[Example]:
+    yield from _rated(tokenizer, lambda messages, before: [messages[1]])
+
+
+def rated_twice(tokenizer: Tokenizer) -> Iterator[Example]:
+    yield from _rated(tokenizer, lambda messages, before: [messages[1], before[1]] if before else [])
+
+
+def _rated(tokenizer: Tokenizer, answers: Callable[[list[Message], list[Message]], list[Message]]) -> Iterator[Example]:
+    """Each conversation's question with some answers, made of it and of the conversation before, all of which fit."""
     drawn = random.Random(0)
+    before: list[Message] = []
     for messages in _conversations():
-        token_ids, _ = encode_conversation(tokenizer, messages[:2])
-        if DOCUMENT_TOKENS[0] <= len(token_ids) <= DOCUMENT_TOKENS[1]:
-            yield {"token_ids": token_ids, "labels": [float(drawn.randint(0, LARGEST_LABEL)) for _ in ATTRIBUTES]}
+        found = [encode_conversation(tokenizer, [messages[0], answer])[0] for answer in answers(messages, before)]
+        if all(DOCUMENT_TOKENS[0] <= len(token_ids) <= DOCUMENT_TOKENS[1] for token_ids in found):
+            prompt_tokens = len(encode_prompt(tokenizer, messages[:1]))
+            for token_ids in found:
+                labels = [float(drawn.randint(0, LARGEST_LABEL)) for _ in ATTRIBUTES]
+                yield {"token_ids": token_ids, "prompt_tokens": prompt_tokens, "labels": labels}
+        before = messages
 
 
-KINDS: dict[str, Callable[[Tokenizer], Iterator[Example]]] = {"documents": documents, "pairs": pairs, "rated": rated}
+KINDS: dict[str, Callable[[Tokenizer], Iterator[Example]]] = {
+    "documents": documents,
+    "pairs": pairs,
+    "rated": rated,
+    "rated_twice": rated_twice,
+}
 
 
-def _conversations() -> Iterator[list[dict[str, str]]]:
+def _conversations() -> Iterator[list[Message]]:
     """Conversations that begin with a question and its answer, up to where turns no longer alternate."""
     for turns in sharegpt():
         messages = []

@@ -45,9 +45,10 @@ def objective_of(job: dict[str, Any], decoder: Decoder) -> tuple[torch.nn.Module
     if job["kind"] == "documents":
         documents = [Document(tuple(e["token_ids"]), tuple(e["trained"])) for e in examples]
         return decoder, NextToken(decoder), documents
-    if job["kind"] == "rated":
+    if job["kind"].startswith("rated"):
         model = RewardModel(decoder)
-        return model, Regression(model), [Rated(tuple(e["token_ids"]), tuple(e["labels"])) for e in examples]
+        rated = [Rated(tuple(e["token_ids"]), tuple(e["labels"]), e["prompt_tokens"]) for e in examples]
+        return model, Regression(model), rated
     pairs = [Pair(*(branch(e["prompt"], e[side]) for side in ("chosen", "rejected"))) for e in examples]
     settings = PreferenceSettings("dpo", beta=job["beta"])
     return decoder, Preference(decoder, settings), with_reference(decoder, pairs)

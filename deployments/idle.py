@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 import httpx
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.objects import StateType
 
 from deployments.modified import modified
 from infra.errors import ServiceError, StoreError
@@ -15,8 +18,7 @@ from infra.storage_folder import FolderBackend
 
 QUIET = timedelta(minutes=10)
 WRITTEN_BY_WORK = ("artifacts", "attempts", "jobs", "records", "quarantine")
-AT_WORK = ("RUNNING", "PENDING", "CANCELLING", "PAUSED")
-TIMEOUT_S = 10.0
+AT_WORK = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING, StateType.PAUSED)
 
 
 def check_nothing_runs(settings: Settings) -> None:
@@ -38,11 +40,12 @@ def check_nothing_runs(settings: Settings) -> None:
 
 
 def flow_runs(address: str) -> list[str]:
-    body = {"flow_runs": {"state": {"type": {"any_": AT_WORK}}}}
+    """Names of those under way; asks again while the server is busy."""
+    under_way = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[*AT_WORK])))
     try:
-        answer = httpx.post(f"{address}/flow_runs/filter", json=body, timeout=TIMEOUT_S).raise_for_status()
-        return [run["name"] for run in answer.json()]
-    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        with SyncPrefectClient(api=address) as client:
+            return [run.name for run in client.read_flow_runs(flow_run_filter=under_way)]
+    except (httpx.HTTPError, ValueError) as error:
         raise ServiceError(
             f"no Prefect server answers at {address}: {error}", "start it (`ratchet up`) or correct PREFECT_API_URL"
         ) from error

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from models.flops import Work
 from models.objectives import Objective
-from models.packing import share_out
+from models.packing import deal, grown, work_of
 from models.parallel.workers import Workers
 
 Example = TypeVar("Example")
 
 
 class Accumulation(Generic[Example]):
-    """`tokens` and `work` are the whole batch's, known at once."""
+    """Of the whole batch, known at once: `tokens` as its examples have them alone, `work` as its rows do."""
 
     def __init__(
         self,
@@ -32,11 +32,13 @@ class Accumulation(Generic[Example]):
     ) -> None:
         """`started`: when the batch began to be fetched, by `time.perf_counter`; None counts no time before."""
         self.objective, self.batch, self.workers = objective, batch, workers
-        self.lengths = [objective.length(example) for example in batch]
+        sequences = [objective.sequences(example) for example in batch]
+        self.lengths = [grown(alone).tokens for alone in sequences]
         self.tokens = sum(self.lengths)
-        self.work = sum(map(objective.work, batch), Work(0, 0, 0))
         self.total_weight = sum(map(objective.weight, batch))
-        self.dealt = share_out(self.lengths, microbatch_tokens, workers.plan.data_ranks)
+        self.dealt = deal(sequences, microbatch_tokens, workers.plan.data_ranks)
+        rows = [[one for index in row for one in sequences[index]] for bins in self.dealt for row in bins if row]
+        self.work = sum(map(work_of, rows), Work(0, 0, 0))
         self.done = self.tokens_done = 0
         """Rounds, and the tokens in them, by all processes."""
         self.parts: dict[str, float] = {}

@@ -4,6 +4,7 @@ Every epoch visits all examples once in its own order; a batch may reach over in
 saved to resume.
 """
 
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -24,8 +25,16 @@ class ExampleBatches:
     """A fixed number of examples a step, for some epochs (the last batch may be smaller) or for some steps."""
 
     def __init__(
-        self, examples: int, batch_size: int, seed: int, *, epochs: int | None = None, steps: int | None = None
+        self,
+        examples: int,
+        batch_size: int,
+        seed: int,
+        *,
+        epochs: int | None = None,
+        steps: int | None = None,
+        together: Sequence[Hashable] | None = None,
     ) -> None:
+        """`together`: a key for each example; those of one key follow each other, and mostly come into one batch."""
         _check("examples", examples)
         _check("batch_size", batch_size)
         if (epochs is None) == (steps is None):
@@ -35,10 +44,18 @@ class ExampleBatches:
         self.seed = seed
         self.visits = examples * epochs if epochs is not None else batch_size * (steps or 0)
         self.steps = -(-self.visits // batch_size)
+        self.groups = _grouped(range(examples) if together is None else together)
+        self._epoch = lru_cache(maxsize=2)(self._order)
 
     def batch(self, step: int) -> list[int]:
         start = step * self.batch_size
-        return visited(range(start, min(start + self.batch_size, self.visits)), self.examples, self.seed)
+        visits = range(start, min(start + self.batch_size, self.visits))
+        return [self._epoch(visit // self.examples)[visit % self.examples] for visit in visits]
+
+    def _order(self, epoch: int) -> list[int]:
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
+        order = torch.randperm(len(self.groups), generator=generator).tolist()
+        return [example for group in order for example in self.groups[group]]
 
 
 @dataclass(frozen=True)
@@ -59,15 +76,12 @@ class BatchRamp:
         return next(size for start, size in reversed(self.sizes) if start <= trained)
 
 
-def visited(visits: range, examples: int, seed: int) -> list[int]:
-    """The example of each visit, counted over epochs of `examples` visits."""
-    return [_order(examples, seed, visit // examples)[visit % examples] for visit in visits]
-
-
-@lru_cache(maxsize=4)
-def _order(examples: int, seed: int, epoch: int) -> list[int]:
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
-    return torch.randperm(examples, generator=generator).tolist()
+def _grouped(keys: Iterable[Hashable]) -> list[list[int]]:
+    """Indices of each key, in the order of the first ones."""
+    groups: dict[Hashable, list[int]] = {}
+    for index, key in enumerate(keys):
+        groups.setdefault(key, []).append(index)
+    return [*groups.values()]
 
 
 def _check(name: str, value: int) -> None:

@@ -1,12 +1,12 @@
 """Attention of a packed row in one kernel, for GPUs: torch's FlexAttention with a block mask of the row's trees.
 
-A document is a tree without branches, a pair one with two (`models.packing`): tokens see what stands before them in
-their own tree, but the rejected branch does not see the chosen one. Blocks that no token sees are never computed.
+A token is seen by those that stand behind it in the row, up to where the last sequence ends that it belongs to
+(`models.forest`). Blocks that no token sees are never computed.
 
 T = tokens of the row, H = query heads, K = key/value heads, d = dimensions of a head.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -14,18 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-PREFIX, CHOSEN, REJECTED = range(3)
+from models.forest import Forest
 
 
 class FlexAttention:
-    def __init__(self, shapes: Sequence[tuple[int, int, int]], device: torch.device) -> None:
-        """`shapes` as those of `PackedRow`."""
-        parts = [(prefix, chosen - prefix, length - chosen) for prefix, chosen, length in shapes]
-        trees = torch.arange(len(shapes)).repeat_interleave(torch.tensor([sum(part) for part in parts]))
-        branches = torch.arange(3).repeat(len(shapes)).repeat_interleave(torch.tensor(parts).flatten())
-        self.mask = create_block_mask(
-            _rule(trees.to(device), branches.to(device)), None, None, len(trees), len(trees), device=device
-        )
+    def __init__(self, forest: Forest, device: torch.device) -> None:
+        ends_T = forest.ends_T().to(device)
+        self.mask = create_block_mask(_rule(ends_T), None, None, len(ends_T), len(ends_T), device=device)
 
     def __call__(self, layer: int, query_BTHd: Tensor, key_BTKd: Tensor, value_BTKd: Tensor) -> Tensor:
         attended_BHTd = _kernel(query_BTHd.is_cuda)(
@@ -38,10 +33,9 @@ class FlexAttention:
         return attended_BHTd.transpose(1, 2)
 
 
-def _rule(trees_T: Tensor, branches_T: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+def _rule(ends_T: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
     def sees(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        across = (branches_T[query] == REJECTED) & (branches_T[key] == CHOSEN)
-        return (trees_T[query] == trees_T[key]) & (key <= query) & ~across
+        return (key <= query) & (query < ends_T[key])
 
     return sees
 

@@ -18,7 +18,6 @@ V = vocabulary.
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,7 +51,7 @@ def training_flops(config: ModelConfig, tokens: int, sequence_length: int) -> in
 
 
 def exact_flops(config: ModelConfig, work: Work, trainable: Trainable = "all", lora_rank: int = 0) -> int:
-    """Of packed documents and preference pairs (`document_work`, `preference_work`).
+    """Of packed rows (`models.packing.work_of`).
 
     "lora", "dora": the matrices are frozen, low-rank additions of `lora_rank` are trained beside them. "none": scoring.
     """
@@ -60,25 +59,6 @@ def exact_flops(config: ModelConfig, work: Work, trainable: Trainable = "all", l
     additions = 6 * work.tokens * lora_parameters(config, lora_rank) if trainable in ("lora", "dora") else 0
     attention = work.pairs * config.num_layers * config.num_heads * config.head_dim
     return WEIGHT_PASSES[trainable] * weights + PAIR_PASSES[trainable] * attention + additions
-
-
-def document_work(lengths: Iterable[int], predicted: int) -> Work:
-    """Documents of these lengths, each seen by itself only; packing them changes nothing."""
-    tokens = pairs = 0
-    for length in lengths:
-        tokens += length
-        pairs += causal_pairs(length)
-    return Work(tokens, pairs, predicted)
-
-
-def preference_work(prefix: int, chosen: int, length: int, predicted: int) -> Work:
-    """A pair whose `prefix` tokens stand once: `chosen` of prefix and chosen branch, `length` with the rejected one."""
-    if not 0 <= prefix <= chosen <= length:
-        raise ValueError(
-            f"a pair has prefix {prefix}, chosen {chosen}, length {length}; expected 0 <= prefix <= chosen <= length"
-        )
-    rejected = length - chosen
-    return Work(length, causal_pairs(chosen) + rejected * prefix + causal_pairs(rejected), predicted)
 
 
 def causal_pairs(length: int) -> int:

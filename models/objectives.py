@@ -1,4 +1,4 @@
-"""What a model is trained for: how long an example is, how much it counts, and its share of the global batch's loss.
+"""What a model is trained for: what it reads of an example, how much that counts, its share of the global batch's loss.
 
 Each objective packs a microbatch into one row, reads hidden states only where they are needed and calls a pure loss
 from `models.losses`. Losses and metrics of microbatches add up to those of the global batch, however it is split.
@@ -13,13 +13,11 @@ from typing import Literal, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from models.attention import PackedAttention
 from models.config import ModelConfig
 from models.decoder import Decoder
 from models.flex_attention import FlexAttention
-from models.flops import Work, document_work, preference_work
 from models.losses import Distance, dpo_loss, regression_loss, rpo_loss, sft_loss, token_logprobs
-from models.packing import Document, PackedRow, Pair, Rated, pack_documents, pack_pairs, pack_rated
+from models.packing import Document, Packable, PackedRow, Pair, Rated, pack_row
 from models.parallel.workers import Workers
 from models.te.layers import TETrunk
 
@@ -33,12 +31,8 @@ class Objective(Protocol[Example]):
         """The decoder's shape."""
         ...
 
-    def work(self, example: Example, /) -> Work:
-        """What the example gives the model to do, for its arithmetic (`models.flops`)."""
-        ...
-
-    def length(self, example: Example, /) -> int:
-        """Tokens that the example takes in a packed row."""
+    def sequences(self, example: Example, /) -> Sequence[Packable]:
+        """What the model reads of the example."""
         ...
 
     def weight(self, example: Example, /) -> float:
@@ -58,17 +52,14 @@ class NextToken:
         self.model, self.z_loss, self.workers = model, z_loss, workers or alone_with(model)
         self.config = model.config
 
-    def work(self, document: Document, /) -> Work:
-        return document_work([len(document.inputs)], len(document.trained))
-
-    def length(self, document: Document, /) -> int:
-        return len(document.inputs)
+    def sequences(self, document: Document, /) -> Sequence[Packable]:
+        return (document,)
 
     def weight(self, document: Document, /) -> float:
         return len(document.trained)
 
     def loss(self, documents: Sequence[Document], total_weight: float, /) -> LossAndMetrics:
-        row = pack_documents(documents)
+        row = pack_row(documents)
         hidden_ND = read_hidden(self.model, row, self.workers)
         targets_N = row.targets_N.to(hidden_ND.device)
         unembedding_VD = self.model.unembedding_VD
@@ -98,12 +89,8 @@ class Preference:
         self.model, self.settings, self.workers = model, settings, workers or alone_with(model)
         self.config = model.config
 
-    def work(self, pair: Pair, /) -> Work:
-        predicted = len(pair.chosen.trained) + len(pair.rejected.trained)
-        return preference_work(pair.prefix, len(pair.chosen.inputs), pair.length, predicted)
-
-    def length(self, pair: Pair, /) -> int:
-        return pair.length
+    def sequences(self, pair: Pair, /) -> Sequence[Packable]:
+        return pair.chosen, pair.rejected
 
     def weight(self, pair: Pair, /) -> float:
         return 1.0
@@ -137,17 +124,14 @@ class Regression:
         self.model, self.workers = model, workers or alone_with(model.decoder)
         self.config = model.decoder.config
 
-    def work(self, rated: Rated, /) -> Work:
-        return document_work([len(rated.token_ids)], 0)
-
-    def length(self, rated: Rated, /) -> int:
-        return len(rated.token_ids)
+    def sequences(self, rated: Rated, /) -> Sequence[Packable]:
+        return (rated,)
 
     def weight(self, rated: Rated, /) -> float:
         return float(sum(label == label for label in rated.labels))
 
     def loss(self, rated: Sequence[Rated], total_weight: float, /) -> LossAndMetrics:
-        predicted_NA = self.model.attributes(read_hidden(self.model.decoder, pack_rated(rated), self.workers))
+        predicted_NA = self.model.attributes(read_hidden(self.model.decoder, pack_row(rated), self.workers))
         labels_NA = torch.tensor([example.labels for example in rated]).to(predicted_NA)
         return regression_loss(predicted_NA, labels_NA, total_labels=total_weight)
 
@@ -159,7 +143,7 @@ def alone_with(model: Decoder) -> Workers:
 
 def pair_logprobs(model: Decoder, pairs: Sequence[Pair], workers: Workers | None = None) -> tuple[Tensor, Tensor]:
     """Summed log-probabilities of chosen and rejected responses, [P] each."""
-    row = pack_pairs(pairs)
+    row = pack_row([document for pair in pairs for document in (pair.chosen, pair.rejected)])
     hidden_ND = read_hidden(model, row, workers)
     logprobs_N = token_logprobs(hidden_ND, model.unembedding_VD, row.targets_N.to(hidden_ND.device))
     sums = torch.stack([sequence.sum() for sequence in logprobs_N.split(row.counts)])
@@ -171,7 +155,7 @@ def read_hidden(model: Decoder, row: PackedRow, workers: Workers | None = None) 
     workers = workers or alone_with(model)
     # Not the weights' device: where they are offloaded it is another than that which computes.
     row, device = row.filled(workers.row_multiple), workers.device
-    own_kernel = isinstance(model.model, TETrunk) and isinstance(row.attend, PackedAttention)
-    attend = FlexAttention(row.shapes, device) if device.type == "cuda" and not own_kernel else row.attend
+    has_kernel = isinstance(model.model, TETrunk)
+    attend = FlexAttention(row.forest, device) if device.type == "cuda" and not has_kernel else row.attend()
     hidden_1TD = model.hidden(row.token_ids_1T.to(device), row.positions_1T.to(device), attend)
     return hidden_1TD[0].index_select(0, row.sources_N.to(device))

@@ -17,7 +17,7 @@ from infra.errors import EmptyDataset, InputError
 from infra.output import Outcome, Output
 from models.decoder import Decoder
 from models.objectives import pair_logprobs
-from models.packing import Pair, share_out
+from models.packing import Pair, deal, grown
 from models.parallel.workers import Workers
 from models.tokenizer import Tokenizer
 from tasks.configs.training import ReferenceLogprobsConfig
@@ -48,7 +48,7 @@ def run(config: ReferenceLogprobsConfig, output: Output, policy: Artifact, pairs
             logprobs = score_pairs(model, [pair for _, pair in found], config.resources.microbatch_tokens, workers)
             scored = [_row(row, pair, values) for (row, pair), values in zip(found, logprobs, strict=True)]
             output.write_shard(number, scored, REFERENCE)
-            tokens += sum(pair.length for _, pair in found)
+            tokens += sum(grown((pair.chosen, pair.rejected)).tokens for _, pair in found)
         output.progress(start + len(shard), len(rows), "pairs")
     kept = sum(len(output.read_shard(number)) for number in range(-(-len(rows) // config.shard_rows)))
     if not kept:
@@ -66,7 +66,7 @@ def score_pairs(
 ) -> list[tuple[float, float]]:
     """Summed log-probabilities of both responses of each pair, in order; every process gets them all."""
     sums_P2 = torch.zeros(len(pairs), 2, dtype=torch.float64, device=workers.device)
-    for bins in share_out([pair.length for pair in pairs], microbatch_tokens, workers.plan.data_ranks):
+    for bins in deal([(p.chosen, p.rejected) for p in pairs], microbatch_tokens, workers.plan.data_ranks):
         members = bins[workers.data_rank]
         # A process with nothing to score still takes part in the exchange of weights.
         logprobs = pair_logprobs(model, [pairs[index] for index in members or [0]], workers)

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from infra.artifacts import Artifact
 from infra.output import Outcome, Output
+from models.chat import encode_prompt
 from models.checkpoint import open_streamed
 from models.lora import merge_lora
 from models.objectives import Regression, read_hidden
-from models.packing import Rated, pack_rated, share_out
+from models.packing import Rated, deal, pack_row
 from models.parallel.gather import gathering
 from models.parallel.workers import Workers
 from models.reward import (
@@ -115,7 +116,8 @@ def read_answers(rows: Sequence[Row], tokenizer: Tokenizer, max_tokens: int) -> 
         messages = [*row["prompt"], {"role": "assistant", "content": row["response"]}]
         token_ids, place = encoded(lambda: encode_conversation(tokenizer, messages))
         keep_short(len(token_ids), max_tokens)
-        return Answer(canonical(row["prompt"]), messages, Rated(tuple(token_ids[: place + 1]), labels))
+        rated = Rated(tuple(token_ids[: place + 1]), labels, len(encode_prompt(tokenizer, row["prompt"])))
+        return Answer(canonical(row["prompt"]), messages, rated)
 
     return examples_of(rows, make, "labelled answers")
 
@@ -130,9 +132,9 @@ def predict(model: RewardModel, answers: Sequence[Answer], microbatch_tokens: in
     """Attributes of the answers, [N, A], by all the processes that hold the model; each gets them all."""
     rated = [answer.rated for answer in answers]
     predicted_NA = torch.zeros(len(rated), len(ATTRIBUTES), dtype=torch.float64, device=workers.device)
-    for bins in share_out([len(one.token_ids) for one in rated], microbatch_tokens, workers.plan.data_ranks):
+    for bins in deal([(one,) for one in rated], microbatch_tokens, workers.plan.data_ranks):
         members = bins[workers.data_rank]
-        row = pack_rated([rated[index] for index in members or [0]])  # the others wait for this process's slices
+        row = pack_row([rated[index] for index in members or [0]])  # the others wait for this process's slices
         found_NA = model.attributes(read_hidden(model.decoder, row, workers))
         if members:
             predicted_NA[members] = found_NA.to(predicted_NA)
@@ -166,11 +168,12 @@ def train_regression(
 ) -> tuple[dict[str, float], Workers]:
     """Train by mean squared error and leave the weights of the lowest validation loss in the model."""
     training, validation = ([answer.rated for answer in part] for part in data)
+    prompts = [answer.prompt for answer in data[0]]
     model = parts.model
     choose_weights(model.decoder, config)
     workers = distribute(config, model.decoder, parts.base, [model.head])
     settings, microbatch = optimizer_settings(config), config.resources.microbatch_tokens
-    objective, plan = Regression(model, workers), example_batches(config, training)
+    objective, plan = Regression(model, workers), example_batches(config, training, prompts)
     trainer = Trainer(model, objective, training, plan, settings, microbatch, workers)
     return train_keeping_best(trainer, config, output, validation), workers
 

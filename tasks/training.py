@@ -134,9 +134,14 @@ def optimizer_settings(config: TrainingConfig) -> OptimizerSettings:
     )
 
 
-def example_batches(config: AlignmentConfig, examples: Sequence[Any]) -> ExampleBatches:
+def example_batches(
+    config: AlignmentConfig, examples: Sequence[Any], prompts: Sequence[str] | None = None
+) -> ExampleBatches:
+    """`prompts`: of each example; those of one prompt are trained on together."""
     epochs = config.epochs if config.steps is None else None
-    return ExampleBatches(len(examples), config.global_batch_size, config.seed, epochs=epochs, steps=config.steps)
+    return ExampleBatches(
+        len(examples), config.global_batch_size, config.seed, epochs=epochs, steps=config.steps, together=prompts
+    )
 
 
 def train(

@@ -115,7 +115,7 @@ def regression(job: dict[str, Any], folder: str, model: Any, tokenizer: Any) -> 
 
 
 def load(job: dict[str, Any], tokenizer: Any) -> Any:
-    if job["kind"] != "rated":
+    if not job["kind"].startswith("rated"):
         return AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)
     labels = len(job["examples"][0]["labels"])
     return AutoModelForSequenceClassification.from_pretrained(
@@ -126,7 +126,7 @@ def load(job: dict[str, Any], tokenizer: Any) -> Any:
 
 def unused_pad_token(tokenizer: Any, examples: list[dict[str, Any]]) -> str:
     """transformers reads a sequence at its last token that is not padding, so padding must not occur in it."""
-    used = {token for example in examples for part in example.values() for token in part}
+    used = {token for example in examples for token in example["token_ids"]}
     special = tokenizer.added_tokens_decoder
     free = [token.content for token_id, token in special.items() if token_id not in used]
     if not free:
@@ -140,9 +140,9 @@ def main(job_file: str, result_file: str) -> None:
     job = json.loads(Path(job_file).read_text())
     torch.set_num_threads(job["threads"])
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
-    if job["kind"] == "rated":
+    if job["kind"].startswith("rated"):
         tokenizer.pad_token = unused_pad_token(tokenizer, job["examples"])
-    make = {"documents": sft, "pairs": dpo, "rated": regression}[job["kind"]]
+    make = {"documents": sft, "pairs": dpo, "rated": regression, "rated_twice": regression}[job["kind"]]
     with tempfile.TemporaryDirectory() as folder:
         trainer, clock = make(job, folder, load(job, tokenizer), tokenizer), Clock()
         trainer.add_callback(clock)

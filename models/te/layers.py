@@ -6,9 +6,9 @@ whole second half (LayerNorm1P is its LayerNorm with `zero_centered_gamma`, squa
 would keep gate and up as one matrix; they stay two here, so that every weight is one of the plain model's and can be
 read, sharded and saved as there.
 
-Attention stays the callable that the decoder passes into every layer, and rotation stays ours: preference pairs are
-trees of two branches that share a prefix, with positions of their own, which Transformer Engine's attention module
-does not know. What it does know, documents end to end in a row, goes to its kernels in one call (`DocumentAttention`).
+Attention stays the callable that the decoder passes into every layer, and rotation stays ours: sequences that share
+what they begin with are trees, with positions of their own, which Transformer Engine's attention module does not know.
+What it does know, documents end to end in a row, goes to its kernels in one call (`DocumentAttention`), trees unfolded.
 
 The arithmetic is entered inside each layer, so that a layer which is recomputed in the backward pass computes as it
 did before.
@@ -29,6 +29,7 @@ from torch.utils.checkpoint import checkpoint
 from models.attention import Attend, CausalAttention, PackedAttention
 from models.config import ModelConfig
 from models.decoder import Rotation, Trunk, make_rotation, rotate
+from models.forest_attention import ForestAttention, UnfoldedAttention, unfolded_lengths
 from models.planner import Precision
 from models.te.arithmetic import Arithmetic
 from models.te.names import give_plain_names
@@ -132,17 +133,24 @@ class TETrunk(Trunk):
             positions_BT = torch.arange(tokens, device=token_ids_BT.device)[None]
         hidden_BTD = F.pad(self.embed_tokens(token_ids_BT), (0, 0, 0, padding))
         rotation = make_rotation(self.config, F.pad(positions_BT, (0, padding)), hidden_BTD.dtype)
-        attend = self._kernel(attend or CausalAttention(), token_ids_BT.device)
+        attend = attend or CausalAttention()
+        if self._attend_documents is not None:
+            attend = by_kernel(self._attend_documents, attend, token_ids_BT.device)
         if padding:
             attend = UnpaddedAttention(attend, padding)
         for layer in self.layers:
             hidden_BTD = layer(hidden_BTD, rotation, attend)
         return self.norm(hidden_BTD[:, :tokens])
 
-    def _kernel(self, attend: Attend, device: torch.device) -> Attend:
-        if self._attend_documents is not None and isinstance(attend, PackedAttention):
-            return DocumentAttention(self._attend_documents, attend.lengths, device)
-        return attend
+
+def by_kernel(kernel: Callable[..., Tensor], attend: Attend, device: torch.device) -> Attend:
+    """What attends to a row's documents or trees as `attend` does, by the kernel of a te.DotProductAttention."""
+    if isinstance(attend, PackedAttention):
+        return DocumentAttention(kernel, attend.lengths, device)
+    if isinstance(attend, ForestAttention):
+        documents = DocumentAttention(kernel, unfolded_lengths(attend.forest), device)
+        return UnfoldedAttention(attend.forest, documents)
+    return attend
 
 
 class UnpaddedAttention:

@@ -66,7 +66,7 @@ class SFTConfig(AlignmentConfig):
 
     stage: ClassVar[str] = "sft"
     module: ClassVar[str] = "tasks.sft"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     z_loss: float = Field(default=0.0, ge=0)
     """Weight of the squared logsumexp of each trained token's logits, which keeps them from drifting."""
@@ -77,7 +77,7 @@ class ReferenceLogprobsConfig(StageConfig):
 
     stage: ClassVar[str] = "reference-logprobs"
     module: ClassVar[str] = "tasks.reference_logprobs"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     kind: ClassVar[Kind] = "dataset"
     in_processes: ClassVar[bool] = True
 
@@ -89,7 +89,7 @@ class PreferenceTuningConfig(AlignmentConfig):
 
     stage: ClassVar[str] = "preference-tuning"
     module: ClassVar[str] = "tasks.preference_tuning"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     objective: Literal["dpo", "rpo"] = "rpo"
     beta: Positive = 0.1
@@ -119,7 +119,7 @@ class RewardModelConfig(AlignmentConfig):
 
     stage: ClassVar[str] = "reward-model"
     module: ClassVar[str] = "tasks.reward_model"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     mode: Literal["regression", "ridge"] = "ridge"
     """Train trunk and head by mean squared error, or only a head on the frozen trunk, in closed form."""
@@ -176,7 +176,7 @@ class PretrainConfig(TrainingConfig):
 
     stage: ClassVar[str] = "pretrain"
     module: ClassVar[str] = "tasks.pretrain"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     model: ModelShape = ModelShape()
     """Shape of a fresh model; not used where a base checkpoint is given."""

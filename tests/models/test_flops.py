@@ -13,18 +13,16 @@ from models.decoder import init_model
 from models.flops import (
     Work,
     causal_pairs,
-    document_work,
     exact_flops,
     lora_parameters,
     matrix_parameters,
     mfu,
     peak_flops,
-    preference_work,
     training_flops,
 )
 from models.lora import add_lora
 from models.objectives import NextToken, Preference, PreferenceSettings
-from models.packing import Document, Pair
+from models.packing import Document, Pair, work_of
 
 NEMOTRON = ModelConfig("nemotron", 300, 64, 192, 3, 6, 2, 16, rotary_fraction=0.5)
 """Its heads are 96 wide together, its hidden size is 64."""
@@ -53,21 +51,19 @@ def test_attention_counts_the_heads_not_the_hidden_size() -> None:
 
 
 def test_packing_costs_what_the_documents_cost() -> None:
-    lengths = [5, 9, 1]
-    together = document_work(lengths, 7)
-    assert together == document_work([5], 3) + document_work([9], 4) + document_work([1], 0)
-    assert together == Work(15, 15 + 45 + 1, 7)
-    long = document_work([4096], 4096)
+    parts = [Document.of(range(start, start + length + 1)) for start, length in ((0, 5), (10, 9), (20, 1))]
+    together = work_of(parts)
+    assert together == sum((work_of([part]) for part in parts), Work(0, 0, 0)) == Work(15, 15 + 45 + 1, 15)
+    long = Work(4096, causal_pairs(4096), 4096)
     paper = training_flops(NEMOTRON_4_340B, 4096, 4096)
     assert paper - exact_flops(NEMOTRON_4_340B, long) == 12 * 96 * 18_432 * (4096 * 4096 - causal_pairs(4096))
 
 
-def test_a_pairs_prompt_is_read_once() -> None:
-    tree = preference_work(prefix=100, chosen=130, length=150, predicted=50)
-    apart = document_work([130, 120], 50)
-    assert tree.tokens == apart.tokens - 100 and tree.pairs == apart.pairs - causal_pairs(100)
-    with pytest.raises(ValueError, match="prefix 5, chosen 4, length 9; expected 0 <= prefix <= chosen <= length"):
-        preference_work(5, 4, 9, 1)
+def test_a_prompt_is_read_once() -> None:
+    answers = [Document.of([*range(100), *[token] * size, 9], [False] * 100 + [True] * (size + 1))
+               for token, size in ((7, 30), (8, 20))]  # fmt: skip
+    tree, apart = work_of(answers), sum((work_of([answer]) for answer in answers), Work(0, 0, 0))
+    assert tree == Work(apart.tokens - 100, apart.pairs - causal_pairs(100), 52) == Work(150, tree.pairs, 52)
 
 
 def counted(run: Callable[[], None]) -> int:
@@ -77,7 +73,7 @@ def counted(run: Callable[[], None]) -> int:
 
 
 def documents() -> list[Document]:
-    return [Document.of(range(5, 5 + length)) for length in (33, 20)]
+    return [Document.of(range(start, start + length)) for start, length in ((5, 33), (50, 20))]
 
 
 @pytest.mark.parametrize("config", [NEMOTRON, LLAMA], ids=["nemotron", "llama"])
@@ -89,7 +85,7 @@ def test_matrices_cost_what_torch_counts(config: ModelConfig) -> None:
 
 
 def test_scoring_is_a_third() -> None:
-    work = document_work([32, 19], 51)
+    work = work_of(documents())
     assert 3 * exact_flops(LLAMA, work, "none") == exact_flops(LLAMA, work)
 
 
@@ -112,7 +108,8 @@ def test_pairs_cost_what_torch_counts() -> None:
     flags = [False] * len(prompt) + [True] * 8
     pair = Pair(Document.of([*prompt, *range(100, 108)], flags), Document.of([*prompt, *range(120, 128)], flags))
     found = counted(lambda: Preference(model, PreferenceSettings("dpo")).loss([pair], 1.0)[0].backward())
-    work = preference_work(pair.prefix, len(pair.chosen.inputs), pair.length, 16)
+    work = work_of([pair.chosen, pair.rejected])
+    assert work.tokens == 24 + 7 + 7
     assert found == exact_flops(NEMOTRON, Work(work.tokens, 0, work.predicted))
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from models.config import ModelConfig
 from models.decoder import Decoder, init_model
 from models.objectives import NextToken, Preference, PreferenceSettings, Regression, pair_logprobs, read_hidden
-from models.packing import Document, Pair, Rated, pack, pack_documents, pack_pairs, pack_rated, share_out
+from models.packing import Document, Pair, Rated, deal, grown, pack, pack_row, share_out
 from models.parallel.workers import Workers
 
 LLAMA = ModelConfig("llama", 101, 32, 64, 3, 4, 2, 8, tied_embeddings=True, init_std=0.2)
@@ -78,16 +78,32 @@ def test_ranks_get_nearly_the_same_number_of_tokens():
     assert max(filled) - min(filled) <= 0.02 * max(filled)
 
 
-@pytest.mark.parametrize("pairs", [False, True])
-def test_filling_a_row_up_changes_nothing_that_is_read(model, pairs):
-    documents = [Document.of([5, 6, 7, 8, 9, 4]), Document.of([5, 6, 3])]
-    row = pack_pairs([Pair(*documents)]) if pairs else pack_documents(documents)
+@pytest.mark.parametrize("shared", [0, 30])
+def test_filling_a_row_up_changes_nothing_that_is_read(model, shared):
+    start = tokens(shared, 3)
+    row = pack_row([Document.of([*start, 7, 8, 9, 4]), Document.of([*start, 6, 3, 5])])
     filled = row.filled(4)
     assert filled.token_ids_1T.shape[1] % 4 == 0 and filled.token_ids_1T.shape[1] > row.token_ids_1T.shape[1]
     torch.testing.assert_close(
         read_hidden(model, row), read_hidden(model, row, Workers(row_multiple=4)), rtol=0, atol=1e-5
     )
     assert row.filled(1) is row
+
+
+def test_examples_of_one_prompt_come_into_one_row():
+    """Where they fit; what only begins alike by a few tokens, or is too long together, is dealt out as it comes."""
+    prompts = [tokens(30, 1), tokens(40, 2), tokens(10, 3)]
+    examples = [
+        (Document.of(prompts[which] + tokens(size, seed), [False] * len(prompts[which]) + [True] * size),)
+        for seed, (which, size) in enumerate([(0, 9), (1, 15), (2, 20), (0, 12), (1, 30), (2, 5)], 10)
+    ]
+    rounds = deal(examples, 60, 1)
+    rows = {tuple(sorted(row)) for bins in rounds for row in bins}
+    assert any({0, 3} <= {*row} for row in rows)
+    assert sorted(index for row in rows for index in row) == [*range(6)]
+    assert all(grown([examples[index][0] for index in row]).tokens <= 70 for row in rows)
+    assert not any({1, 4} <= {*row} for row in rows), "80 tokens and more together"
+    assert len(deal(examples, 60, 3)[0]) == 3
 
 
 def test_documents_are_cut_after_the_last_trained_token():
@@ -111,12 +127,47 @@ def test_packed_loss_and_gradients_equal_unpacked_ones(model):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
 
 
+def beginning_alike(seed: int) -> list[Document]:
+    """Three that share 20 tokens, two of them 40; and one that shares nothing."""
+    start, more = tokens(20, 91), tokens(20, 92)
+    parts = [
+        [*start, *more, *tokens(9, seed)],
+        [*start, *tokens(40, 93)],
+        [*start, *more, *tokens(25, 94)],
+        tokens(30, 95),
+    ]
+    return [Document.of(part, [i >= 22 for i in range(len(part))]) for part in parts]
+
+
+def test_what_begins_alike_is_read_once_and_changes_nothing(model):
+    documents = beginning_alike(seed=1)
+    assert grown(documents).tokens == 20 + 20 + 8 + 39 + 24 + 29
+    total = sum(len(d.trained) for d in documents)
+    packed, _ = NextToken(model).loss(documents, total)
+    separate = -sum(separate_logprob(model, d) for d in documents) / total
+    torch.testing.assert_close(packed, separate)
+    for mine, theirs in zip(gradients(model, packed), gradients(model, separate), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_changing_one_document_changes_no_bit_of_those_that_begin_alike(model):
+    def others(seed: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        documents = beginning_alike(seed)
+        row = pack_row(documents)
+        logits_NV = model.unembed(read_hidden(model, row))[row.counts[0] :]
+        loss = torch.nn.functional.cross_entropy(logits_NV, row.targets_N[row.counts[0] :])
+        return loss.detach(), gradients(model, loss)
+
+    (loss, slopes), (other_loss, other_slopes) = others(1), others(2)
+    assert torch.equal(loss, other_loss) and all(map(torch.equal, slopes, other_slopes))
+
+
 def test_changing_one_document_changes_no_other_bit(model):
     """Loss and gradient of B, packed behind A: the same bits whatever A says, and also for another length of A."""
     b = document(30, seed=7)
 
     def b_alone(a: Document) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        row = pack_documents([a, b])
+        row = pack_row([a, b])
         logits_NV = model.unembed(read_hidden(model, row))[-len(b.trained) :]
         loss = torch.nn.functional.cross_entropy(logits_NV, row.targets_N[-len(b.trained) :])
         return loss.detach(), gradients(model, loss)
@@ -134,8 +185,9 @@ def test_changing_one_document_changes_no_other_bit(model):
 def test_isolation_test_can_fail(model):
     """Plain causal attention over the same row does let A into B."""
     b = document(30, seed=7)
-    rows = [pack_documents([document(25, seed), b]) for seed in (1, 2)]
+    rows = [pack_row([document(25, seed), b]) for seed in (1, 2)]
     leaking = [model.hidden(row.token_ids_1T, row.positions_1T)[0, -20:] for row in rows]
+    assert all(row.forest.apart for row in rows)
     assert not torch.allclose(*leaking, atol=1e-3)
 
 
@@ -165,13 +217,12 @@ def test_answers_that_begin_alike_or_contain_each_other(model, chosen, rejected)
 
 def test_shared_prompt_takes_its_tokens_once():
     long = pair(100, 10, 20, seed=3)
-    assert long.prefix == 100
-    assert long.length == 100 + 9 + 19
+    assert grown([long.chosen, long.rejected]).tokens == 100 + 9 + 19
 
 
 def test_rated_conversations_are_read_at_their_last_token(model):
     rated = [Rated(tuple(tokens(n, n)), (1.0,) * 5) for n in (12, 30)]
-    hidden_ND = read_hidden(model, pack_rated(rated))
+    hidden_ND = read_hidden(model, pack_row(rated))
     for found, example in zip(hidden_ND, rated, strict=True):
         alone = model.hidden(torch.tensor([example.token_ids]))[0, -1]
         torch.testing.assert_close(found, alone, rtol=1e-5, atol=1e-5)

@@ -22,7 +22,7 @@ from models.lora import add_lora
 from models.losses import logprobs
 from models.objectives import NextToken
 from models.optim import OptimizerSettings
-from models.packing import Document, pack_documents
+from models.packing import Document, pack_row
 from models.parallel.plan import ParallelPlan
 from models.parallel.split import recompute_activations
 from models.planner import TrainingSetup, generation_memory, training_memory
@@ -73,9 +73,13 @@ LENGTHS = (179, 149, 119, 60)
 TOKENS = sum(LENGTHS)
 
 
-def documents() -> list[Document]:
-    """A row of TOKENS; the last token of a document is not read."""
-    return [Document.of(range(length + 1)) for length in LENGTHS]
+def documents(rows: int = 1) -> list[Document]:
+    """Rows of TOKENS each, which have nothing in common; the last token of a document is not read."""
+    return [
+        Document.of([row * len(LENGTHS) + number, *range(length)])
+        for row in range(rows)
+        for number, length in enumerate(LENGTHS)
+    ]
 
 
 def saved_bytes(model: Decoder, forward: Callable[[], Any]) -> int:
@@ -94,8 +98,8 @@ def saved_bytes(model: Decoder, forward: Callable[[], Any]) -> int:
 
 
 def row_activations(model: Decoder) -> int:
-    row = pack_documents(documents())
-    return saved_bytes(model, lambda: model.hidden(row.token_ids_1T, row.positions_1T, row.attend))
+    row = pack_row(documents())
+    return saved_bytes(model, lambda: model.hidden(row.token_ids_1T, row.positions_1T, row.attend()))
 
 
 @SHAPES
@@ -136,7 +140,7 @@ def test_a_real_training_step_takes_what_is_planned(config: ModelConfig, recompu
     """Of several rows, as gradients add up; weights and moments are there before, the rest torch's profiler counts."""
     model = init_model(config, 0)
     recompute_activations(model, recompute)
-    examples = documents() * 3
+    examples = documents(rows=3)
     plan = ExampleBatches(len(examples), len(examples), 0, epochs=None, steps=2)
     trainer = Trainer(model, NextToken(model), examples, plan, OptimizerSettings(1e-3), microbatch_tokens=TOKENS)
     steps = trainer.run()

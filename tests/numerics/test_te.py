@@ -23,13 +23,15 @@ from models.batches import ExampleBatches
 from models.checkpoint import load_model, save_model
 from models.config import ModelConfig, parameter_shapes
 from models.decoder import DecoderLayer, init_model
+from models.forest import Forest
+from models.forest_attention import ForestAttention, UnfoldedAttention
 from models.objectives import NextToken
 from models.optim import OptimizerSettings
-from models.packing import Document, PairedAttention
+from models.packing import Document
 from models.planner import Precision
 from models.te.arithmetic import transformer_engine
 from models.te.convert import to_te
-from models.te.layers import DocumentAttention, UnpaddedAttention
+from models.te.layers import DocumentAttention, UnpaddedAttention, by_kernel
 from models.te.names import give_plain_names, plain_names
 from models.te.shapes import Scaling, check_shape, padding_tokens
 from models.train import Trainer
@@ -132,10 +134,13 @@ def heads(tokens: int, rows: int = 1) -> list[torch.Tensor]:
     return [torch.randn(rows, tokens, count, 16, generator=generator) for count in (6, 2, 2)]
 
 
+TREES = Forest((3, 3, 3, 2, 1, 1), ((0, 1), (0, 2), (3, 4), (3, 5)))
+
+
 @pytest.mark.parametrize(
     ("attend", "rows"),
-    [(CausalAttention(), 2), (PackedAttention([5, 4, 4]), 1), (PairedAttention([(3, 6, 9), (2, 3, 4)]), 1)],
-    ids=["causal", "packed", "paired"],
+    [(CausalAttention(), 2), (PackedAttention([5, 4, 4]), 1), (ForestAttention(TREES), 1)],
+    ids=["causal", "packed", "trees"],
 )
 def test_padding_is_seen_by_nobody_and_attends_to_nothing(attend, rows):
     parts = heads(13, rows)
@@ -162,6 +167,12 @@ def test_documents_go_to_the_kernel_with_their_bounds():
     assert torch.equal(ours(0, *heads(13)), PackedAttention([5, 4, 4])(0, *heads(13)))
     with pytest.raises(ValueError, match=r"\(1, 12\) rows x tokens does not hold documents of 13 tokens together"):
         ours(0, *heads(12))
+
+
+def test_trees_go_to_the_kernel_unfolded():
+    attend = by_kernel(EachDocument(), ForestAttention(TREES), torch.device("cpu"))
+    assert isinstance(attend, UnfoldedAttention)
+    torch.testing.assert_close(attend(0, *heads(13)), ForestAttention(TREES)(0, *heads(13)), rtol=0, atol=1e-6)
 
 
 @pytest.fixture(scope="session")

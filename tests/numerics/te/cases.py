@@ -13,9 +13,10 @@ from models.attention import PackedAttention
 from models.checkpoint import save_model
 from models.config import ModelConfig
 from models.decoder import Decoder, DecoderLayer, init_model
+from models.forest import Forest
+from models.forest_attention import ForestAttention
 from models.lora import add_lora
 from models.optim import OptimizerSettings, make_optimizer
-from models.packing import PairedAttention
 from models.te.arithmetic import RECIPES, Arithmetic
 from models.te.convert import from_te, to_te
 from models.te.layers import TELayer
@@ -32,7 +33,7 @@ TOKENS_BT = torch.randint(0, 96, (1, 37), generator=torch.Generator().manual_see
 ATTENTION = {
     "causal": None,
     "packed": PackedAttention([20, 9, 8]),
-    "paired": PairedAttention([(6, 12, 25), (3, 8, 12)]),
+    "trees": ForestAttention(Forest((6, 6, 13, 3, 5, 4), ((0, 1), (0, 2), (3, 4), (3, 5)))),
 }
 
 

@@ -10,25 +10,23 @@ import torch
 
 from infra.artifacts import Artifact
 from models.flex_attention import FlexAttention
-from models.packing import attention_over
+from models.forest import Forest
 from models.tokenizer import Tokenizer
 from tasks import sft
 from tasks.configs.base import Resources
 from tasks.configs.training import SFTConfig
 from tasks.rows import DIALOGUE
-from tests.models.test_flex_attention import DOCUMENTS, PAIRS, operands
+from tests.models.test_forest_attention import FORESTS, alone, operands
 from tests.tasks.training.conftest import Workshop
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
 
-@pytest.mark.parametrize("shapes", [DOCUMENTS, PAIRS], ids=["documents", "pairs"])
-def test_one_kernel_attends_as_the_processor_does(shapes: list[tuple[int, int, int]]) -> None:
-    query, key, value = operands(shapes)
-    expected = attention_over(shapes)(0, query, key, value)
-    device = torch.device("cuda")
-    found = FlexAttention(shapes, device)(0, query.to(device), key.to(device), value.to(device))
-    torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=2e-3)
+@pytest.mark.parametrize("forest", FORESTS.values(), ids=[name.replace(" ", "_") for name in FORESTS])
+def test_one_kernel_attends_as_the_processor_does(forest: Forest) -> None:
+    row, device = operands(forest), torch.device("cuda")
+    found = FlexAttention(forest, device)(0, *(tensor.to(device) for tensor in row))
+    torch.testing.assert_close(found.cpu(), alone(forest, row), rtol=0, atol=2e-3)
 
 
 @pytest.mark.parametrize("changes", [{}, {"recompute": "full"}, {"offload": True}, {"trainable": "dora"}])

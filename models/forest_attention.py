@@ -1,0 +1,114 @@
+"""Attention of a row whose sequences share what they begin with (`models.forest`), in plain torch on any device.
+
+The row is cut into parts, what each sequence adds to it. A part attends to what its sequence shares with those before,
+and to itself. What is handed to a kernel is copied, so that none of it keeps the whole row for the backward pass.
+
+T = tokens of a row, S = tokens that a query may see, H = query heads, K = key/value heads, d = dimensions of a head.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.attention import Attend, causal_attention
+from models.forest import Forest
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tokens that a sequence adds to the row, and where those before them lie."""
+
+    known: int
+    """Tokens of the sequence in earlier parts."""
+    own: int
+    shared: tuple[tuple[int, int, int], ...]
+    """Those parts, with the first place in each and the one behind the last."""
+
+
+class ForestAttention:
+    def __init__(self, forest: Forest) -> None:
+        self.forest, self.parts = forest, parts_of(forest)
+
+    def __call__(self, layer: int, query_BTHd: Tensor, key_BTKd: Tensor, value_BTKd: Tensor) -> Tensor:
+        query, key, value = (cut(self.forest, self.parts, tensor) for tensor in (query_BTHd, key_BTKd, value_BTKd))
+        attended = []
+        for number, part in enumerate(self.parts):
+            key_BSKd, value_BSKd = whole(part, number, key), whole(part, number, value)
+            # With fewer tokens before than of its own, asking for those again is cheaper than a mask.
+            if part.known <= part.own:
+                found = causal_attention(whole(part, number, query), key_BSKd, value_BSKd)[:, part.known :]
+            else:
+                found = lower_right_attention(query[number].clone(), key_BSKd, value_BSKd)
+            attended.append(found)
+        return torch.cat(attended, dim=1)
+
+
+class UnfoldedAttention:
+    """Every sequence is attended to as a whole, by a kernel that knows only documents end to end in a row."""
+
+    def __init__(self, forest: Forest, attend: Attend) -> None:
+        """`attend`: over documents of `unfolded_lengths`."""
+        self.forest, self.parts, self.attend = forest, parts_of(forest), attend
+
+    def __call__(self, layer: int, query_BTHd: Tensor, key_BTKd: Tensor, value_BTKd: Tensor) -> Tensor:
+        unfolded = []
+        for tensor in (query_BTHd, key_BTKd, value_BTKd):
+            own = cut(self.forest, self.parts, tensor)
+            unfolded.append(torch.cat([whole(part, number, own) for number, part in enumerate(self.parts)], dim=1))
+        attended = self.attend(layer, *unfolded).split(unfolded_lengths(self.forest), dim=1)
+        return torch.cat([found[:, part.known :] for part, found in zip(self.parts, attended, strict=True)], dim=1)
+
+
+def parts_of(forest: Forest) -> list[Part]:
+    """In the order of the row, of which they make up the whole."""
+    placed: dict[int, tuple[int, int, int]] = {}
+    parts: list[Part] = []
+    for path in sorted({*forest.paths}):
+        shared = [placed[segment] for segment in path if segment in placed]
+        new = path[len(shared) :]
+        if not new:
+            continue
+        for segment, end in zip(new, accumulate(forest.sizes[segment] for segment in new), strict=True):
+            placed[segment] = len(parts), end - forest.sizes[segment], end
+        own = sum(forest.sizes[segment] for segment in new)
+        parts.append(Part(forest.before[new[0]], own, tuple(shared)))
+    return parts
+
+
+def unfolded_lengths(forest: Forest) -> list[int]:
+    """Of the sequences that add tokens to the row."""
+    return [part.known + part.own for part in parts_of(forest)]
+
+
+def cut(forest: Forest, parts: Sequence[Part], row_BThd: Tensor) -> tuple[Tensor, ...]:
+    """What belongs to each part. Raises ValueError for a row of another length."""
+    found, expected = tuple(row_BThd.shape[:2]), (1, forest.tokens)
+    if found != expected:
+        raise ValueError(
+            f"a batch of {found} rows x tokens does not hold segments of {forest.sizes}; expected {expected}"
+        )
+    return row_BThd.split([part.own for part in parts], dim=1)
+
+
+def whole(part: Part, number: int, own: Sequence[Tensor]) -> Tensor:
+    """A copy of what stands before the part, and of the part: number `number` of `own`."""
+    before = [own[earlier][:, start:end] for earlier, start, end in part.shared]
+    return torch.cat([*before, own[number]], dim=1)
+
+
+def lower_right_attention(query_BTHd: Tensor, key_BSKd: Tensor, value_BSKd: Tensor) -> Tensor:
+    """The last T of S tokens attend causally to all S."""
+    queries, keys = query_BTHd.shape[1], key_BSKd.shape[1]
+    visible_TS = torch.ones(queries, keys, dtype=torch.bool, device=query_BTHd.device).tril(keys - queries)
+    attended_BHTd = F.scaled_dot_product_attention(
+        query_BTHd.transpose(1, 2),
+        key_BSKd.transpose(1, 2),
+        value_BSKd.transpose(1, 2),
+        attn_mask=visible_TS,
+        enable_gqa=query_BTHd.shape[2] != key_BSKd.shape[2],
+    )
+    return attended_BHTd.transpose(1, 2)
