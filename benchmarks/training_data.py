@@ -80,12 +80,11 @@ def _rated(tokenizer: Tokenizer, answers: Callable[[list[Message], list[Message]
     drawn = random.Random(0)
     before: list[Message] = []
     for messages in _conversations():
-        found = [encode_conversation(tokenizer, [messages[0], answer])[0] for answer in answers(messages, before)]
-        if all(DOCUMENT_TOKENS[0] <= len(token_ids) <= DOCUMENT_TOKENS[1] for token_ids in found):
-            prompt_tokens = len(encode_prompt(tokenizer, messages[:1]))
-            for token_ids in found:
+        found = [encode_conversation(tokenizer, [messages[0], answer]) for answer in answers(messages, before)]
+        if all(DOCUMENT_TOKENS[0] <= len(one.token_ids) <= DOCUMENT_TOKENS[1] for one in found):
+            for one in found:
                 labels = [float(drawn.randint(0, LARGEST_LABEL)) for _ in ATTRIBUTES]
-                yield {"token_ids": token_ids, "prompt_tokens": prompt_tokens, "labels": labels}
+                yield {"token_ids": one.token_ids, "prompt_tokens": one.answer_at, "labels": labels}
         before = messages
 
 

@@ -19,6 +19,7 @@ from infra.storage_folder import FolderBackend
 QUIET = timedelta(minutes=10)
 WRITTEN_BY_WORK = ("artifacts", "attempts", "jobs", "records", "quarantine")
 AT_WORK = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING, StateType.PAUSED)
+TIMEOUT_S = 10.0
 
 
 def check_nothing_runs(settings: Settings) -> None:
@@ -43,7 +44,7 @@ def flow_runs(address: str) -> list[str]:
     """Names of those under way; asks again while the server is busy."""
     under_way = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[*AT_WORK])))
     try:
-        with SyncPrefectClient(api=address) as client:
+        with SyncPrefectClient(api=address, httpx_settings={"timeout": TIMEOUT_S}) as client:
             return [run.name for run in client.read_flow_runs(flow_run_filter=under_way)]
     except (httpx.HTTPError, ValueError) as error:
         raise ServiceError(

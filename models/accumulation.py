@@ -11,9 +11,10 @@ from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
+from models.dealing import deal
 from models.flops import Work
 from models.objectives import Objective
-from models.packing import deal, grown, work_of
+from models.packing import grown, work_of
 from models.parallel.workers import Workers
 
 Example = TypeVar("Example")

@@ -53,10 +53,6 @@ class PackedAttention:
         self.lengths = list(lengths)
         self.runs = [(length, len([*run])) for length, run in groupby(lengths)]
 
-    def positions_BT(self, device: torch.device | str = "cpu") -> Tensor:
-        """Positions that start again at 0 in every document, of shape [1, T]."""
-        return torch.cat([torch.arange(length, device=device) for length in self.lengths])[None]
-
     def __call__(self, layer: int, query_BTHd: Tensor, key_BTKd: Tensor, value_BTKd: Tensor) -> Tensor:
         if query_BTHd.shape[:2] != (1, sum(self.lengths)):
             raise ValueError(

@@ -37,6 +37,8 @@ class ExampleBatches:
         """`together`: a key for each example; those of one key follow each other, and mostly come into one batch."""
         _check("examples", examples)
         _check("batch_size", batch_size)
+        if together is not None and len(together) != examples:
+            raise ValueError(f"{examples} examples have {len(together)} keys; expected one each")
         if (epochs is None) == (steps is None):
             raise ValueError(f"epochs is {epochs} and steps is {steps}; expected exactly one of them")
         self.examples = examples

@@ -32,7 +32,7 @@ class Forest:
     """The segments that make up each sequence."""
 
     @staticmethod
-    def of(sequences: Sequence[Sequence[int]], least: int = LEAST_SHARED) -> "Forest":
+    def of(sequences: Sequence[tuple[int, ...]], least: int = LEAST_SHARED) -> "Forest":
         """Deterministic; trees stand in the order of their first sequences.
 
         Raises ValueError without a sequence, or for an empty one.
@@ -41,13 +41,15 @@ class Forest:
             raise ValueError(
                 f"sequences have {[*map(len, sequences)]} tokens; expected at least one sequence and token"
             )
+        ranks = {member: rank for rank, member in enumerate(sorted(range(len(sequences)), key=sequences.__getitem__))}
         sizes: list[int] = []
         paths: list[tuple[int, ...]] = [()] * len(sequences)
         # Members agree on their first `agreed` tokens; those before `start` are in segments, on `path`.
         growing: list[tuple[list[int], int, int, tuple[int, ...]]] = [([*range(len(sequences))], 0, 0, ())]
         while growing:
             members, start, agreed, path = growing.pop()
-            agreed += _shared([tuple(sequences[member][agreed:]) for member in members])
+            first, last = (sequences[pick(members, key=ranks.__getitem__)] for pick in (min, max))
+            agreed += _common(first[agreed:], last[agreed:])
             if agreed > start and (len(members) == 1 or agreed - start >= least):
                 path = (*path, len(sizes))
                 sizes.append(agreed - start)
@@ -127,9 +129,8 @@ class Forest:
         return Forest((*self.sizes, tokens), (*self.paths, (len(self.sizes),)))
 
 
-def _shared(sequences: Sequence[tuple[int, ...]]) -> int:
-    """Tokens that all begin with: those of the first and the last in lexical order."""
-    first, last = min(sequences), max(sequences)
+def _common(first: Sequence[int], last: Sequence[int]) -> int:
+    """Tokens that both begin with; of several in lexical order: that all begin with."""
     if first == last:
         return len(first)
     return sum(1 for _ in takewhile(lambda tokens: tokens[0] == tokens[1], zip(first, last, strict=False)))

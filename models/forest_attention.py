@@ -33,6 +33,11 @@ class ForestAttention:
     def __init__(self, forest: Forest) -> None:
         self.forest, self.parts = forest, parts_of(forest)
 
+    @property
+    def unfolded_lengths(self) -> list[int]:
+        """Tokens of the whole sequences that the parts end."""
+        return [part.known + part.own for part in self.parts]
+
     def __call__(self, layer: int, query_BTHd: Tensor, key_BTKd: Tensor, value_BTKd: Tensor) -> Tensor:
         query, key, value = (cut(self.forest, self.parts, tensor) for tensor in (query_BTHd, key_BTKd, value_BTKd))
         attended = []
@@ -50,16 +55,17 @@ class ForestAttention:
 class UnfoldedAttention:
     """Every sequence is attended to as a whole, by a kernel that knows only documents end to end in a row."""
 
-    def __init__(self, forest: Forest, attend: Attend) -> None:
-        """`attend`: over documents of `unfolded_lengths`."""
-        self.forest, self.parts, self.attend = forest, parts_of(forest), attend
+    def __init__(self, folded: ForestAttention, attend: Attend) -> None:
+        """`attend`: over documents of `folded.unfolded_lengths`."""
+        self.forest, self.parts, self.lengths = folded.forest, folded.parts, folded.unfolded_lengths
+        self.attend = attend
 
     def __call__(self, layer: int, query_BTHd: Tensor, key_BTKd: Tensor, value_BTKd: Tensor) -> Tensor:
         unfolded = []
         for tensor in (query_BTHd, key_BTKd, value_BTKd):
             own = cut(self.forest, self.parts, tensor)
             unfolded.append(torch.cat([whole(part, number, own) for number, part in enumerate(self.parts)], dim=1))
-        attended = self.attend(layer, *unfolded).split(unfolded_lengths(self.forest), dim=1)
+        attended = self.attend(layer, *unfolded).split(self.lengths, dim=1)
         return torch.cat([found[:, part.known :] for part, found in zip(self.parts, attended, strict=True)], dim=1)
 
 
@@ -77,11 +83,6 @@ def parts_of(forest: Forest) -> list[Part]:
         own = sum(forest.sizes[segment] for segment in new)
         parts.append(Part(forest.before[new[0]], own, tuple(shared)))
     return parts
-
-
-def unfolded_lengths(forest: Forest) -> list[int]:
-    """Of the sequences that add tokens to the row."""
-    return [part.known + part.own for part in parts_of(forest)]
 
 
 def cut(forest: Forest, parts: Sequence[Part], row_BThd: Tensor) -> tuple[Tensor, ...]:

@@ -155,7 +155,7 @@ def read_hidden(model: Decoder, row: PackedRow, workers: Workers | None = None) 
     workers = workers or alone_with(model)
     # Not the weights' device: where they are offloaded it is another than that which computes.
     row, device = row.filled(workers.row_multiple), workers.device
-    has_kernel = isinstance(model.model, TETrunk)
+    has_kernel = isinstance(model.model, TETrunk) and model.model.precision != "fp32"
     attend = FlexAttention(row.forest, device) if device.type == "cuda" and not has_kernel else row.attend()
     hidden_1TD = model.hidden(row.token_ids_1T.to(device), row.positions_1T.to(device), attend)
     return hidden_1TD[0].index_select(0, row.sources_N.to(device))

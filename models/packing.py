@@ -1,16 +1,16 @@
 """Examples of any length, packed end to end into single rows: no padding, and none sees another.
 
 Positions start again in every example and attention stays inside it, so changing one example changes no other's loss
-or gradient. What examples of a row begin with alike stands once (`models.forest`): a pair's prompt, a prompt that
-several rated answers have, the system prompt of a chat template. Only what some trained token depends on is computed:
-inputs end before the last trained token, and hidden states are read only where they predict one.
+or gradient (beyond rounding, where it changes what they share). What examples of a row begin with alike stands once
+(`models.forest`): a pair's prompt, a prompt that several rated answers have, the system prompt of a chat template. Only
+what some trained token depends on is computed: inputs end before the last trained token, and hidden states are read
+only where they predict one.
 
 T = tokens of a row, N = places of a row that are read.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from heapq import heapreplace
 from typing import Protocol
 
 import torch
@@ -19,58 +19,8 @@ from torch import Tensor
 
 from models.attention import Attend, PackedAttention
 from models.flops import Work
-from models.forest import LEAST_SHARED, Forest
+from models.forest import Forest
 from models.forest_attention import ForestAttention
-
-
-def pack(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Put items of the given lengths into bins of at most `budget`, first-fit-decreasing; returns indices by bin,
-    the longest first, so that equal lengths stand together.
-
-    Deterministic: equal lengths keep their order. An item above the budget gets a bin of its own.
-    """
-    if budget < 1:
-        raise ValueError(f"the packing budget is {budget} tokens; expected at least 1")
-    bins: list[list[int]] = []
-    room: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-        fitting = next((i for i, free in enumerate(room) if free >= lengths[index]), None)
-        if fitting is None:
-            bins.append([index])
-            room.append(budget - lengths[index])
-        else:
-            bins[fitting].append(index)
-            room[fitting] -= lengths[index]
-    return bins
-
-
-def share_out(lengths: Sequence[int], budget: int, ranks: int) -> list[list[list[int]]]:
-    """Rounds of one bin of at most `budget` for each rank, with nearly the same number of tokens in all of them.
-
-    Every rank takes part in every round, since they exchange weights and gradients; where there are fewer items than
-    ranks, some bins are empty. There are as few rounds as `pack` needs bins for, or where level ones do not hold all, a
-    few more; one rank alone then keeps the bins of `pack`.
-    """
-    bins = pack(lengths, budget)
-    count = -(-len(bins) // ranks) * ranks
-    while (spread := _spread(lengths, budget, count)) is None:
-        if ranks == 1:
-            return [[members] for members in bins]
-        count += ranks
-    return [spread[start : start + ranks] for start in range(0, count, ranks)]
-
-
-def _spread(lengths: Sequence[int], budget: int, count: int) -> list[list[int]] | None:
-    """`count` bins, each item in the emptiest one, the longest first; None where a bin would overflow."""
-    bins: list[list[int]] = [[] for _ in range(count)]
-    heap = [(0, place) for place in range(count)]
-    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-        filled, place = heap[0]
-        if filled and filled + lengths[index] > budget:
-            return None
-        bins[place].append(index)
-        heapreplace(heap, (filled + lengths[index], place))
-    return bins
 
 
 class Packable(Protocol):
@@ -89,6 +39,11 @@ class Packable(Protocol):
     @property
     def targets(self) -> tuple[int, ...]:
         """The token that each of them predicts; none where they predict no token."""
+        ...
+
+    @property
+    def predicted(self) -> int:
+        """How many tokens that are."""
         ...
 
     @property
@@ -131,6 +86,10 @@ class Document:
         return tuple(self.token_ids[place] for place in self.trained)
 
     @property
+    def predicted(self) -> int:
+        return len(self.trained)
+
+    @property
     def prompt(self) -> tuple[int, ...]:
         return self.token_ids[: self.trained[0]]
 
@@ -170,6 +129,10 @@ class Rated:
         return ()
 
     @property
+    def predicted(self) -> int:
+        return 0
+
+    @property
     def prompt(self) -> tuple[int, ...]:
         return self.token_ids[: self.prompt_tokens]
 
@@ -182,27 +145,7 @@ def grown(sequences: Sequence[Packable]) -> Forest:
 def work_of(sequences: Sequence[Packable]) -> Work:
     """Of a row that holds them."""
     forest = grown(sequences)
-    return Work(forest.tokens, forest.pairs, sum(len(sequence.targets) for sequence in sequences))
-
-
-def deal(examples: Sequence[Sequence[Packable]], budget: int, ranks: int) -> list[list[list[int]]]:
-    """Rounds of one row for each rank, as indices of examples; `share_out` of examples, each with its sequences.
-
-    Examples of one prompt come into one row where they fit into it.
-    """
-    by_prompt: dict[object, list[int]] = {}
-    for index, (first, *_) in enumerate(examples):
-        prompt = first.prompt
-        by_prompt.setdefault(prompt if len(prompt) >= LEAST_SHARED else index, []).append(index)
-    items, lengths = [], []
-    for members in by_prompt.values():
-        length = grown([sequence for index in members for sequence in examples[index]]).tokens
-        together = [members] if length <= budget else [[index] for index in members]
-        items += together
-        lengths += [length] if len(together) == 1 else [grown(examples[index]).tokens for index in members]
-    return [
-        [[index for item in row for index in items[item]] for row in rows] for rows in share_out(lengths, budget, ranks)
-    ]
+    return Work(forest.tokens, forest.pairs, sum(sequence.predicted for sequence in sequences))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -67,19 +67,23 @@ class RewardModel(nn.Module):
         return self.head(hidden_end_ND)
 
 
-def encode_conversation(
-    tokenizer: Tokenizer, messages: Sequence[Message], read_at: ReadAt = "end_of_turn"
-) -> tuple[list[int], int]:
-    """Token ids up to the end of the last answer, and the index of the token to read.
+class Encoded(NamedTuple):
+    token_ids: list[int]
+    """Up to the end of the last answer."""
+    place: int
+    """Of the token to read."""
+    answer_at: int
+    """Of the last answer's first token."""
 
-    Raises ValueError where the conversation does not end with the assistant.
-    """
+
+def encode_conversation(tokenizer: Tokenizer, messages: Sequence[Message], read_at: ReadAt = "end_of_turn") -> Encoded:
+    """Raises ValueError where the conversation does not end with the assistant."""
     if not messages or messages[-1]["role"] != "assistant":
         roles = [message["role"] for message in messages]
         raise ValueError(f"a conversation of {roles} cannot be scored; expected the assistant's answer at its end")
     token_ids, trained = encode_dialogue(tokenizer, messages, last_turn_only=True)
     end = len(trained) - 1 - trained[::-1].index(True)
-    return token_ids[: end + 1], end if read_at == "end_of_turn" else end - 1
+    return Encoded(token_ids[: end + 1], end if read_at == "end_of_turn" else end - 1, trained.index(True))
 
 
 class RewardScorer:
@@ -96,7 +100,7 @@ class RewardScorer:
         """
         read_at = self.model.config.read_at
         encoded = [encode_conversation(self.tokenizer, messages, read_at) for messages in conversations]
-        return self.engine.embed([token_ids[: index + 1] for token_ids, index in encoded])
+        return self.engine.embed([one.token_ids[: one.place + 1] for one in encoded])
 
     @torch.no_grad()
     def score(self, conversations: Sequence[Sequence[Message]]) -> list[list[float]]:

@@ -15,9 +15,10 @@ import torch
 from infra.artifacts import Artifact
 from infra.errors import EmptyDataset, InputError
 from infra.output import Outcome, Output
+from models.dealing import deal
 from models.decoder import Decoder
 from models.objectives import pair_logprobs
-from models.packing import Pair, deal, grown
+from models.packing import Pair, grown
 from models.parallel.workers import Workers
 from models.tokenizer import Tokenizer
 from tasks.configs.training import ReferenceLogprobsConfig

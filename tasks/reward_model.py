@@ -14,11 +14,11 @@ from torch import Tensor
 
 from infra.artifacts import Artifact
 from infra.output import Outcome, Output
-from models.chat import encode_prompt
 from models.checkpoint import open_streamed
+from models.dealing import deal
 from models.lora import merge_lora
 from models.objectives import Regression, read_hidden
-from models.packing import Rated, deal, pack_row
+from models.packing import Rated, pack_row
 from models.parallel.gather import gathering
 from models.parallel.workers import Workers
 from models.reward import (
@@ -114,9 +114,9 @@ def read_answers(rows: Sequence[Row], tokenizer: Tokenizer, max_tokens: int) -> 
         if all(map(math.isnan, labels)):
             raise Dropped("no label")
         messages = [*row["prompt"], {"role": "assistant", "content": row["response"]}]
-        token_ids, place = encoded(lambda: encode_conversation(tokenizer, messages))
+        token_ids, place, answer_at = encoded(lambda: encode_conversation(tokenizer, messages))
         keep_short(len(token_ids), max_tokens)
-        rated = Rated(tuple(token_ids[: place + 1]), labels, len(encode_prompt(tokenizer, row["prompt"])))
+        rated = Rated(tuple(token_ids[: place + 1]), labels, prompt_tokens=answer_at)
         return Answer(canonical(row["prompt"]), messages, rated)
 
     return examples_of(rows, make, "labelled answers")

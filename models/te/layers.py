@@ -29,7 +29,7 @@ from torch.utils.checkpoint import checkpoint
 from models.attention import Attend, CausalAttention, PackedAttention
 from models.config import ModelConfig
 from models.decoder import Rotation, Trunk, make_rotation, rotate
-from models.forest_attention import ForestAttention, UnfoldedAttention, unfolded_lengths
+from models.forest_attention import ForestAttention, UnfoldedAttention
 from models.planner import Precision
 from models.te.arithmetic import Arithmetic
 from models.te.names import give_plain_names
@@ -148,8 +148,7 @@ def by_kernel(kernel: Callable[..., Tensor], attend: Attend, device: torch.devic
     if isinstance(attend, PackedAttention):
         return DocumentAttention(kernel, attend.lengths, device)
     if isinstance(attend, ForestAttention):
-        documents = DocumentAttention(kernel, unfolded_lengths(attend.forest), device)
-        return UnfoldedAttention(attend.forest, documents)
+        return UnfoldedAttention(attend, DocumentAttention(kernel, attend.unfolded_lengths, device))
     return attend
 
 

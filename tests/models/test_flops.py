@@ -63,7 +63,8 @@ def test_a_prompt_is_read_once() -> None:
     answers = [Document.of([*range(100), *[token] * size, 9], [False] * 100 + [True] * (size + 1))
                for token, size in ((7, 30), (8, 20))]  # fmt: skip
     tree, apart = work_of(answers), sum((work_of([answer]) for answer in answers), Work(0, 0, 0))
-    assert tree == Work(apart.tokens - 100, apart.pairs - causal_pairs(100), 52) == Work(150, tree.pairs, 52)
+    assert tree == Work(apart.tokens - 100, apart.pairs - causal_pairs(100), 52)
+    assert tree.tokens == 150
 
 
 def counted(run: Callable[[], None]) -> int:

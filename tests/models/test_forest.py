@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from models.forest import Forest
 
-PROMPT = [*range(100, 130)]
-ANSWERS = [[*range(1, 9)], [*range(20, 60)], [5, 2, 3]]
+PROMPT = (*range(100, 130),)
+ANSWERS = [(*range(1, 9),), (*range(20, 60),), (5, 2, 3)]
 
 
 def told(forest: Forest, sequences: list[list[int]]) -> list[int]:
@@ -22,7 +22,7 @@ def told(forest: Forest, sequences: list[list[int]]) -> list[int]:
 
 @given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=9), min_size=1, max_size=9), st.integers(1, 5))
 def test_every_sequence_stands_in_the_row_and_sees_itself(sequences: list[list[int]], least: int) -> None:
-    forest = Forest.of(sequences, least)
+    forest = Forest.of([*map(tuple, sequences)], least)
     assert told(forest, sequences) == forest.row(sequences)
     ends, positions = forest.ends_T().tolist(), forest.positions_T().tolist()
     for number, sequence in enumerate(sequences):
@@ -39,12 +39,12 @@ def test_every_sequence_stands_in_the_row_and_sees_itself(sequences: list[list[i
 @given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=9), min_size=1, max_size=9))
 def test_every_beginning_stands_once(sequences: list[list[int]]) -> None:
     beginnings = {tuple(sequence[:end]) for sequence in sequences for end in range(1, len(sequence) + 1)}
-    assert Forest.of(sequences, least=1).tokens == len(beginnings)
+    assert Forest.of([*map(tuple, sequences)], least=1).tokens == len(beginnings)
 
 
 def test_answers_share_their_prompt_and_prompts_what_stands_before_them() -> None:
-    prompt = [*PROMPT, *range(140, 160)]
-    other = [*PROMPT, *range(200, 210)]
+    prompt = (*PROMPT, *range(140, 160))
+    other = (*PROMPT, *range(200, 210))
     forest = Forest.of([prompt + ANSWERS[0], other + ANSWERS[0], prompt + ANSWERS[1]])
     assert forest == Forest((30, 20, 8, 40, 18), ((0, 1, 2), (0, 4), (0, 1, 3)))
     assert forest.tokens == 116 and not forest.apart
@@ -67,7 +67,7 @@ def test_a_filler_is_a_tree_of_its_own() -> None:
 
 
 def test_thousands_of_nested_sequences_grow_without_recursion() -> None:
-    forest = Forest.of([[1] * length for length in range(1, 2001)], least=1)
+    forest = Forest.of([(1,) * length for length in range(1, 2001)], least=1)
     assert forest.tokens == 2000 and forest.places(1999) == [*range(2000)]
 
 
@@ -75,5 +75,5 @@ def test_nothing_to_hold_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"sequences have \[\] tokens"):
         Forest.of([])
     with pytest.raises(ValueError, match=r"sequences have \[1, 0\] tokens"):
-        Forest.of([[1], []])
-    assert torch.equal(Forest.of([[7]]).positions_T(), torch.tensor([0]))
+        Forest.of([(1,), ()])
+    assert torch.equal(Forest.of([(7,)]).positions_T(), torch.tensor([0]))

@@ -3,11 +3,13 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models.attention import Attend, PackedAttention
 from models.flex_attention import FlexAttention
 from models.forest import Forest
-from models.forest_attention import ForestAttention, UnfoldedAttention, unfolded_lengths
+from models.forest_attention import ForestAttention, UnfoldedAttention, cut, whole
 
 FORESTS = {
     "apart": Forest((5, 1, 9), ((0,), (1,), (2,))),
@@ -39,11 +41,28 @@ def alone(forest: Forest, row: tuple[torch.Tensor, ...]) -> torch.Tensor:
     return attended
 
 
+def unfolded(forest: Forest) -> Attend:
+    folded = ForestAttention(forest)
+    return UnfoldedAttention(folded, PackedAttention(folded.unfolded_lengths))
+
+
 WAYS = {
     "parts": ForestAttention,
-    "unfolded": lambda forest: UnfoldedAttention(forest, PackedAttention(unfolded_lengths(forest))),
+    "unfolded": unfolded,
     "one kernel": lambda forest: FlexAttention(forest, torch.device("cpu")),
 }
+
+
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=9), min_size=1, max_size=9), st.integers(1, 5))
+def test_parts_make_up_the_row_and_every_sequence(sequences: list[list[int]], least: int) -> None:
+    forest = Forest.of([tuple(sequence) for sequence in sequences], least).with_filler(3)
+    attend = ForestAttention(forest)
+    own = cut(forest, attend.parts, torch.arange(forest.tokens)[None])
+    assert torch.cat(own, dim=1).tolist() == [[*range(forest.tokens)]]
+    found = [whole(part, number, own)[0].tolist() for number, part in enumerate(attend.parts)]
+    places = [forest.places(number) for number in range(len(forest.paths))]
+    assert all(sequence in places for sequence in found)
+    assert [*map(len, found)] == attend.unfolded_lengths
 
 
 @pytest.mark.parametrize("name", FORESTS)

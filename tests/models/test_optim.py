@@ -80,7 +80,20 @@ def test_steps_take_full_batches_for_as_long_as_asked():
     assert [len(plan.batch(step)) for step in range(5)] == [4] * 5
 
 
+def test_examples_of_one_key_follow_each_other_in_every_epoch():
+    keys = [number % 5 for number in range(10)]
+    plan = ExampleBatches(10, 4, seed=3, epochs=2, together=keys)
+    visits = [index for step in range(plan.steps) for index in plan.batch(step)]
+    for epoch in (visits[:10], visits[10:]):
+        assert sorted(epoch) == [*range(10)]
+        assert [keys[index] for index in epoch[::2]] == [keys[index] for index in epoch[1::2]]
+    assert visits[:10] != visits[10:]
+    assert visits != [index for step in range(5) for index in ExampleBatches(10, 4, seed=3, epochs=2).batch(step)]
+
+
 def test_wrong_plans_are_named():
+    with pytest.raises(ValueError, match="2 examples have 3 keys"):
+        ExampleBatches(2, 4, seed=0, epochs=1, together="abc")
     with pytest.raises(ValueError, match="examples is 0"):
         ExampleBatches(0, 4, seed=0, epochs=1)
     with pytest.raises(ValueError, match="exactly one"):

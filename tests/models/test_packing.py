@@ -1,12 +1,10 @@
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from models.config import ModelConfig
 from models.decoder import Decoder, init_model
 from models.objectives import NextToken, Preference, PreferenceSettings, Regression, pair_logprobs, read_hidden
-from models.packing import Document, Pair, Rated, deal, grown, pack, pack_row, share_out
+from models.packing import Document, Pair, Rated, grown, pack_row
 from models.parallel.workers import Workers
 
 LLAMA = ModelConfig("llama", 101, 32, 64, 3, 4, 2, 8, tied_embeddings=True, init_std=0.2)
@@ -44,40 +42,6 @@ def separate_logprob(model: Decoder, document: Document) -> torch.Tensor:
     return logprobs_TV[places - 1, torch.tensor(document.token_ids)[places]].sum()
 
 
-@given(st.lists(st.integers(1, 60), max_size=40), st.integers(1, 50))
-def test_every_item_is_packed_once_within_the_budget(lengths, budget):
-    bins = pack(lengths, budget)
-    assert sorted(index for members in bins for index in members) == list(range(len(lengths)))
-    assert all(sum(lengths[i] for i in members) <= budget or len(members) == 1 for members in bins)
-    assert bins == pack(lengths, budget)
-    # First-fit-decreasing: at most one bin is half empty.
-    assert sum(2 * sum(lengths[i] for i in members) <= budget for members in bins) <= 1
-
-
-def test_first_fit_decreasing():
-    assert pack([3, 5, 2, 4, 6], 8) == [[4, 2], [1, 0], [3]]
-    assert pack([], 8) == []
-    with pytest.raises(ValueError, match="budget is 0"):
-        pack([1], 0)
-
-
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(16, 64), st.integers(1, 5))
-def test_every_rank_has_a_bin_in_every_round(lengths, budget, ranks):
-    rounds = share_out(lengths, budget, ranks)
-    assert sorted(index for bins in rounds for members in bins for index in members) == [*range(len(lengths))]
-    assert all(len(bins) == ranks for bins in rounds)
-    filled = [sum(lengths[index] for index in members) for bins in rounds for members in bins]
-    assert all(size <= max(budget, max(lengths)) for size in filled)
-
-
-def test_ranks_get_nearly_the_same_number_of_tokens():
-    generator = torch.Generator().manual_seed(0)
-    lengths = torch.randint(20, 400, (200,), generator=generator).tolist()
-    rounds = share_out(lengths, 2048, 4)
-    filled = [sum(lengths[index] for index in members) for bins in rounds for members in bins]
-    assert max(filled) - min(filled) <= 0.02 * max(filled)
-
-
 @pytest.mark.parametrize("shared", [0, 30])
 def test_filling_a_row_up_changes_nothing_that_is_read(model, shared):
     start = tokens(shared, 3)
@@ -88,22 +52,6 @@ def test_filling_a_row_up_changes_nothing_that_is_read(model, shared):
         read_hidden(model, row), read_hidden(model, row, Workers(row_multiple=4)), rtol=0, atol=1e-5
     )
     assert row.filled(1) is row
-
-
-def test_examples_of_one_prompt_come_into_one_row():
-    """Where they fit; what only begins alike by a few tokens, or is too long together, is dealt out as it comes."""
-    prompts = [tokens(30, 1), tokens(40, 2), tokens(10, 3)]
-    examples = [
-        (Document.of(prompts[which] + tokens(size, seed), [False] * len(prompts[which]) + [True] * size),)
-        for seed, (which, size) in enumerate([(0, 9), (1, 15), (2, 20), (0, 12), (1, 30), (2, 5)], 10)
-    ]
-    rounds = deal(examples, 60, 1)
-    rows = {tuple(sorted(row)) for bins in rounds for row in bins}
-    assert any({0, 3} <= {*row} for row in rows)
-    assert sorted(index for row in rows for index in row) == [*range(6)]
-    assert all(grown([examples[index][0] for index in row]).tokens <= 70 for row in rows)
-    assert not any({1, 4} <= {*row} for row in rows), "80 tokens and more together"
-    assert len(deal(examples, 60, 3)[0]) == 3
 
 
 def test_documents_are_cut_after_the_last_trained_token():
@@ -213,11 +161,6 @@ def test_answers_that_begin_alike_or_contain_each_other(model, chosen, rejected)
     found = pair_logprobs(model, [Pair(*branches)])
     for mine, branch in zip(found, branches, strict=True):
         torch.testing.assert_close(mine[0], separate_logprob(model, branch), rtol=1e-5, atol=1e-5)
-
-
-def test_shared_prompt_takes_its_tokens_once():
-    long = pair(100, 10, 20, seed=3)
-    assert grown([long.chosen, long.rejected]).tokens == 100 + 9 + 19
 
 
 def test_rated_conversations_are_read_at_their_last_token(model):

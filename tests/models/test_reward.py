@@ -48,7 +48,7 @@ def model() -> RewardModel:
 def test_it_is_read_at_the_token_that_ends_the_turn(make_tokenizer, template, end):
     tokenizer = make_tokenizer(template)
     for read_at, place in (("end_of_turn", 1), ("before_end", 0)):
-        token_ids, index = encode_conversation(tokenizer, asked("cool"), read_at)
+        token_ids, index, _ = encode_conversation(tokenizer, asked("cool"), read_at)
         assert tokenizer.token(token_ids[-1]) == end[1]
         assert tokenizer.token(token_ids[index]) == end[place]
     assert token_ids == encode_dialogue(tokenizer, asked("cool"))[0][: len(token_ids)]
@@ -56,7 +56,7 @@ def test_it_is_read_at_the_token_that_ends_the_turn(make_tokenizer, template, en
 
 def test_scores_are_the_head_on_that_hidden_state(model: RewardModel, make_tokenizer):
     tokenizer = make_tokenizer()
-    token_ids, index = encode_conversation(tokenizer, CONVERSATIONS[1])
+    token_ids, index, _ = encode_conversation(tokenizer, CONVERSATIONS[1])
     hidden = model.decoder.hidden(torch.tensor([token_ids]))[0, index]
     expected = model.head.weight @ hidden + model.head.bias
     torch.testing.assert_close(torch.tensor(RewardScorer(model, tokenizer).score(CONVERSATIONS[1:2])[0]), expected)

@@ -18,6 +18,7 @@ from models.batches import ExampleBatches
 from models.checkpoint import write_weights
 from models.config import ModelConfig
 from models.decoder import Decoder, init_model
+from models.forest import LEAST_SHARED
 from models.lora import add_lora, merge_lora
 from models.objectives import NextToken, Preference, PreferenceSettings, Regression
 from models.optim import OptimizerSettings
@@ -103,7 +104,12 @@ def preference(model: Any, reward: RewardModel, workers: Workers) -> tuple[list[
 
 
 def regression(model: Any, reward: RewardModel, workers: Workers) -> tuple[list[Any], Any]:
-    rated = [Rated(d.token_ids, (1.0, 2.0, float("nan"), 0.5, 3.0)) for d in documents(12)]
+    """Two answers to each prompt, most of which are long enough to be shared."""
+    starts, answers = documents(6), documents(18)[6:]
+    told = [after(starts[number // 2], answer) for number, answer in enumerate(answers)]
+    labels = (1.0, 2.0, float("nan"), 0.5, 3.0)
+    rated = [Rated(document.token_ids, labels, document.trained[0]) for document in told]
+    assert sum(len(rated[number].prompt) >= LEAST_SHARED for number in range(0, 12, 2)) >= 3
     return rated, Regression(reward, workers)
 
 

@@ -247,7 +247,7 @@ def test_documents_do_not_see_each_other_on_a_gpu(family):
     model = to_te(init_model(WIDE[family], seed=1), "bf16").cuda().eval()
     tokens = torch.randint(512, (1, 60), generator=torch.Generator().manual_seed(3)).cuda()
     with torch.no_grad():
-        together = model(tokens, PackedAttention([33, 27]).positions_BT("cuda"), PackedAttention([33, 27]))
+        together = model(tokens, torch.tensor([[*range(33), *range(27)]], device="cuda"), PackedAttention([33, 27]))
         alone = [model(part, attend=PackedAttention([part.shape[1]])) for part in tokens.split([33, 27], dim=1)]
     torch.testing.assert_close(together, torch.cat(alone, dim=1), rtol=0, atol=0.02 * float(together.std()))
 

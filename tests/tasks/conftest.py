@@ -147,10 +147,11 @@ def learn(model: Decoder, tokenizer: Tokenizer, lessons: Sequence[Lesson]) -> No
         places += range(start, start + len(told))
         documents.append(asked + told)
     attend, places_N = PackedAttention([len(document) for document in documents]), torch.tensor(places)
+    positions_1T = torch.cat([torch.arange(len(document)) for document in documents])[None]
     token_ids_1T = torch.tensor([[token for document in documents for token in document]])
     optimizer = torch.optim.Adam(model.parameters(), lr=4e-3)
     for _ in range(TEACHING_STEPS):
-        hidden_TD = model.hidden(token_ids_1T, attend.positions_BT(), attend)[0]
+        hidden_TD = model.hidden(token_ids_1T, positions_1T, attend)[0]
         loss = torch.nn.functional.cross_entropy(model.unembed(hidden_TD[places_N - 1]), token_ids_1T[0, places_N])
         optimizer.zero_grad()
         loss.backward()

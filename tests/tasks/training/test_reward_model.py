@@ -7,6 +7,7 @@ import torch
 from pydantic import ValidationError
 
 from infra.errors import EmptyDataset, InputError
+from models.chat import encode_prompt
 from models.checkpoint import load_model
 from models.reward import RewardScorer, encode_conversation, load_reward_model
 from tasks import reward_model
@@ -146,7 +147,8 @@ def test_ridge_is_fitted_on_the_features_that_scoring_reads(workshop, inputs, to
     model, _ = load_reward_model(made.folder())
     messages = [{"role": "user", "content": "Is it 3?"}, {"role": "assistant", "content": "yes sun yes"}]
     features = RewardScorer(model, tokenizer).features([messages])
-    token_ids, place = encode_conversation(tokenizer, messages)
+    token_ids, place, answer_at = encode_conversation(tokenizer, messages)
+    assert token_ids[:answer_at] == encode_prompt(tokenizer, messages[:1])
     assert tokenizer.token(token_ids[place]) == "<|im_end|>"
     scores = torch.tensor(RewardScorer(model, tokenizer).score([messages]))
     torch.testing.assert_close(scores, model.attributes(features).detach())
