@@ -164,7 +164,7 @@ def smollm(scale: float = 1.0) -> Plan:
         code_mix=MixConfig(code_share=1.0, replay_share=0.0),
         general_mix=MixConfig(),
         code_sft=sft.model_copy(update={"learning_rate": 1e-5, "epochs": 1}),
-        general_sft=sft.model_copy(update={"learning_rate": 1e-4}),
+        general_sft=sft.model_copy(update={"learning_rate": 1e-4, "global_batch_size": 4}),
         reference_logprobs=ReferenceLogprobsConfig(),
         preference_tuning=(dpo, rpo, rpo, rpo),
         dev_exam=EvaluateConfig(half="dev", max_tokens=80),
