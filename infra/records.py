@@ -6,8 +6,9 @@ What the registry shows is reconciled from these; they hold no store address, so
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from textwrap import shorten
 from typing import Any, Literal, Self, TypeVar, overload
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,6 +21,8 @@ from infra.storage import Storage
 
 ROOT = "records"
 SCHEMA_VERSION = 1
+LONGEST_VALUE = 200
+"""Characters of a value in an error message."""
 R = TypeVar("R", bound="Record")
 
 
@@ -113,7 +116,7 @@ class Records:
     def put(self, kind: Kind, number: int, payload: R) -> R:
         """Write once; the same content again is fine and returns what was written first.
 
-        Raises StoreError with both values where this number has other content, InputError for a wrong payload.
+        Raises StoreError with what differs where this number has other content, InputError for a wrong payload.
         """
         self._check(kind, number, payload)
         key = self._key(kind, number)
@@ -123,10 +126,11 @@ class Records:
             self.store.create(key, json.dumps(values, indent=1, sort_keys=True, allow_nan=False).encode())
         except AlreadyExists:
             found = self._read(key, kind, type(payload))
-            if _content(found) != _content(payload):
+            if differing := _differing(_content(found), _content(payload)):
                 raise StoreError(
-                    f"{self.store.location(key)} holds {_content(found)}, this run has {_content(payload)}",
-                    "records never change: repeat the first run's settings, or start a new lineage with --fresh",
+                    f"{self.store.location(key)} tells otherwise than this run: {differing}",
+                    "records never change, and settings, inputs or Ratchet itself have changed since: start a new "
+                    "lineage with --fresh, or go back to what the record was made with",
                 ) from None
             return found
         return payload
@@ -200,6 +204,16 @@ def _known(kind: Kind) -> Kind:
     if kind not in KINDS:
         raise InputError(f"no record of kind {kind!r}", f"use one of {sorted(KINDS)}")
     return kind
+
+
+def _differing(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    """The fields that differ, with both values, cut where they are long; "" where none does."""
+    names = [name for name in {**found, **expected} if found.get(name) != expected.get(name)]
+    return "; ".join(f"{name} {_short(found.get(name))}, not {_short(expected.get(name))}" for name in names)
+
+
+def _short(value: Any) -> str:
+    return shorten(json.dumps(value, ensure_ascii=False), LONGEST_VALUE, placeholder=" …")
 
 
 def _content(record: Record) -> dict[str, Any]:
