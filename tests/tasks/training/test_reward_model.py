@@ -68,6 +68,22 @@ def test_good_answers_are_told_from_bad_ones(workshop, inputs, config):
     }  # fmt: skip
 
 
+def test_answers_to_a_question_are_trained_on_together(workshop, inputs, monkeypatch):
+    """A batch of eight holds four questions, each with both of its answers."""
+    batches = []
+    train = reward_model.train_keeping_best
+
+    def watched(trainer, *others):
+        batches.append([trainer.examples[index] for index in trainer.plan.batch(0)])
+        return train(trainer, *others)
+
+    monkeypatch.setattr(reward_model, "train_keeping_best", watched)
+    workshop.run(reward_model.run, REGRESSION.model_copy(update={"steps": 1}), **inputs)
+    prompts = [rated.prompt for rated in batches[0]]
+    assert len(prompts) == 8 and all(prompts.count(prompt) == 2 for prompt in prompts)
+    assert prompts != sorted(prompts), "questions are shuffled"
+
+
 def test_ridge_leaves_the_trunk_as_it_is(workshop, inputs):
     made = workshop.run(reward_model.run, RIDGE, **inputs)
     base, trunk = load_model(inputs["base"].folder())[0], load_reward_model(made.folder())[0].decoder
