@@ -16,6 +16,7 @@ from flows.products import Foundations, Turn
 from flows.runner import JobRunner, Site
 from flows.succession import ALIAS_GENERATOR, line_of_generators, point_aliases
 from infra.artifacts import Artifact
+from infra.errors import InputError
 from infra.records import IterationRecord, PromotionRecord, Records, VerdictRecord
 from infra.storage import Storage
 from infra.tracking import Registry, Tracker
@@ -70,6 +71,25 @@ class Book:
         run = self.tracker.iteration(self.lineage, number, {"preset": self.plan.preset, **self.plan.recipe()})
         return JobRunner(self.site, self.tracker, run)
 
+    def check_code(self) -> None:
+        """Raises InputError where an iteration was judged with other code than this.
+
+        It would be made again, to come to another candidate than its record tells.
+        """
+        now = self.plan.versions()
+        for verdict in self.records.all("verdict"):
+            changed = [
+                f"{stage} ({version} then, {now[stage]} now)"
+                for stage, version in verdict.versions.items()
+                if stage in now and now[stage] != version
+            ]
+            if changed:
+                raise InputError(
+                    f"iteration {verdict.number} of lineage {self.lineage} was judged with other code; versions differ "
+                    f"of {', '.join(changed)}",
+                    "start a new lineage with --fresh, or go on with the Ratchet that judged it",
+                )
+
     def pin(self, number: int, given: Foundations) -> Artifact:
         """Fix the iteration's generator before any of its stages starts; returns it.
 
@@ -106,7 +126,7 @@ class Book:
             number,
             VerdictRecord(
                 number=number, verdict=result["verdict"], candidate=turn.candidate, generator=turn.generator,
-                next_generator=following, summary=result,
+                next_generator=following, summary=result, versions=self.plan.versions(),
             ),
         )  # fmt: skip
         if promoted:

@@ -13,6 +13,7 @@ from tasks.configs.plan import Plan
 def flywheel(plan: Plan, generator: Source | None, base: Source | None, iterations: int) -> None:
     """Turn `iterations` times in all; what is there already is found, not made again."""
     book = BOOK.get()
+    book.check_code()
     runner = book.open(1)
     with running(runner):
         given = prepare(plan, generator, base)

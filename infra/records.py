@@ -73,6 +73,8 @@ class VerdictRecord(Record):
     next_generator: Artifact
     """The gate's choice: the candidate if promoted. A rollback may put another generator in place."""
     summary: dict[str, Any] = {}
+    versions: dict[str, int] = {}
+    """Of the code of each stage that led here; records from before this was kept have none."""
 
 
 class PromotionRecord(Record):
@@ -217,5 +219,5 @@ def _short(value: Any) -> str:
 
 
 def _content(record: Record) -> dict[str, Any]:
-    """What two writers must agree on: all but the clock."""
-    return {name: value for name, value in record.portable().items() if name != "created"}
+    """What two writers must agree on: all but the clock, and the code as long as it comes to the same."""
+    return {name: value for name, value in record.portable().items() if name not in ("created", "versions")}

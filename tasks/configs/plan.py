@@ -1,6 +1,7 @@
 """The plan: the one config tree of an iteration. Presets return one; a user's file changes parts of one."""
 
 import hashlib
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -196,8 +197,21 @@ class Plan(Config):
         """The recipe's hash, 128 bits in hexadecimal."""
         return hashlib.sha256(canonical(self.recipe()).encode()).hexdigest()[:32]
 
+    def versions(self) -> dict[str, int]:
+        """Of the code of every stage that has a part in a verdict."""
+        return {config.stage: config.version for config in _stages(self)}
+
 
 LOCATIONS = ("generator", "base", "endpoint", "notes")
+
+
+def _stages(value: Any) -> Iterator[StageConfig]:
+    if isinstance(value, StageConfig):
+        yield value
+    elif isinstance(value, Config):
+        yield from (stage for name in type(value).model_fields for stage in _stages(getattr(value, name)))
+    elif isinstance(value, tuple | dict):
+        yield from (stage for item in (value.values() if isinstance(value, dict) else value) for stage in _stages(item))
 
 
 def _recipe(value: Any) -> Any:

@@ -8,16 +8,18 @@ import mlflow
 import pytest
 
 from deployments.plans import load_plan
-from flows.bookkeeping import Book, lineage_of, step_metrics, verdict_markdown, verdict_metrics
+from flows.bookkeeping import BOOK, Book, lineage_of, step_metrics, verdict_markdown, verdict_metrics
+from flows.flywheel import flywheel
 from flows.model_card import ancestors, licences, model_card
 from flows.products import Examined, Foundations, Given, Trained, Turn
 from flows.runner import Site
 from infra.artifacts import Artifact, fingerprint_of
-from infra.errors import StoreError
+from infra.errors import InputError, StoreError
 from infra.output import Outcome, Output
 from infra.records import VerdictRecord
 from infra.storage import Storage
 from infra.tracking import Tracker
+from tasks.configs.training import SFTConfig
 
 Put = Callable[..., Artifact]
 Values = dict[str, Any]
@@ -88,10 +90,10 @@ def a_turn(put: Put, given: Foundations, number: int, generator: Artifact, verdi
     )  # fmt: skip
 
 
-def judge(book: Book, number: int, turn: Turn, verdict: Any) -> None:
+def judge(book: Book, number: int, turn: Turn, verdict: Any, versions: dict[str, int] | None = None) -> None:
     following = turn.candidate if verdict == "promote" else turn.generator
     record = VerdictRecord(number=number, verdict=verdict, candidate=turn.candidate, generator=turn.generator,
-                           next_generator=following)  # fmt: skip
+                           next_generator=following, versions=versions or {})  # fmt: skip
     book.records.put("verdict", number, record)
 
 
@@ -108,6 +110,25 @@ def test_each_iteration_starts_from_what_the_last_left(book: Book, put: Put, giv
     assert book.pin(3, given) == turn.candidate
     record = book.records.get("iteration", 2)
     assert record is not None and record.base == given.base and record.plan_digest == book.plan.digest()
+
+
+def test_an_iteration_judged_with_other_code_is_refused_before_any_work(
+    book: Book, put: Put, given: Foundations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge(book, 1, a_turn(put, given, 1, book.pin(1, given), "keep"), "keep", PLAN.versions())
+    book.check_code()
+    monkeypatch.setattr(SFTConfig, "version", SFTConfig.version + 1)
+    token = BOOK.set(book)
+    with pytest.raises(
+        InputError, match=rf"iteration 1 .*sft \({SFTConfig.version - 1} then, {SFTConfig.version} now\)"
+    ):
+        flywheel.fn(PLAN, None, None, 2)
+    BOOK.reset(token)
+
+
+def test_a_record_from_before_versions_were_kept_is_believed(book: Book, put: Put, given: Foundations) -> None:
+    judge(book, 1, a_turn(put, given, 1, book.pin(1, given), "keep"), "keep")
+    book.check_code()
 
 
 def test_a_pinned_iteration_refuses_another_base(book: Book, put: Put, given: Foundations) -> None:

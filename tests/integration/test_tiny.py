@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 
 from infra.artifacts import Artifact, list_artifacts
 from infra.processes import marked
+from infra.records import Records, lineages
 from infra.services import stack_id
 from infra.stack import Endpoints, Stack
 from infra.storage import Storage
@@ -44,6 +45,14 @@ def test_the_document_names_every_stage_and_what_it_made(turned):
     assert {stage["state"] for stage in turned.stages.values()} == {"made"}
     for name in turned.stages:
         assert artifact(turned, name).verify() == [], name
+
+
+def test_the_record_of_the_verdict_tells_what_it_came_from(turned):
+    store = Storage.open(turned.workspace / "store")
+    (lineage,) = lineages(store, "tiny")
+    (verdict,) = Records(store, "tiny", lineage).all("verdict")
+    assert verdict.candidate == artifact(turned, "rpo 3").model_copy(update={"kind": "checkpoint"})
+    assert verdict.versions["sft"] == artifact(turned, "general sft").manifest().version
 
 
 def test_each_step_starts_from_the_one_before_and_is_anchored_to_it(turned):
