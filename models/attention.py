@@ -20,14 +20,19 @@ class Attend(Protocol):
         ...
 
 
-def causal_attention(query_BTHd: Tensor, key_BTKd: Tensor, value_BTKd: Tensor) -> Tensor:
-    """Each token attends to itself and to what stands before it in its row."""
+def causal_attention(query_BTHd: Tensor, key_BSKd: Tensor, value_BSKd: Tensor) -> Tensor:
+    """Each of the last T of a row's S tokens attends to itself and to what stands before it."""
+    queries, keys = query_BTHd.shape[1], key_BSKd.shape[1]
+    visible_TS = None
+    if queries != keys:
+        visible_TS = torch.ones(queries, keys, dtype=torch.bool, device=query_BTHd.device).tril(keys - queries)
     attended_BHTd = F.scaled_dot_product_attention(
         query_BTHd.transpose(1, 2),
-        key_BTKd.transpose(1, 2),
-        value_BTKd.transpose(1, 2),
-        is_causal=True,
-        enable_gqa=query_BTHd.shape[2] != key_BTKd.shape[2],
+        key_BSKd.transpose(1, 2),
+        value_BSKd.transpose(1, 2),
+        attn_mask=visible_TS,
+        is_causal=visible_TS is None,
+        enable_gqa=query_BTHd.shape[2] != key_BSKd.shape[2],
     )
     return attended_BHTd.transpose(1, 2)
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from models.attention import Attend, causal_attention
@@ -42,13 +41,10 @@ class ForestAttention:
         query, key, value = (cut(self.forest, self.parts, tensor) for tensor in (query_BTHd, key_BTKd, value_BTKd))
         attended = []
         for number, part in enumerate(self.parts):
-            key_BSKd, value_BSKd = whole(part, number, key), whole(part, number, value)
             # With fewer tokens before than of its own, asking for those again is cheaper than a mask.
-            if part.known <= part.own:
-                found = causal_attention(whole(part, number, query), key_BSKd, value_BSKd)[:, part.known :]
-            else:
-                found = lower_right_attention(query[number].clone(), key_BSKd, value_BSKd)
-            attended.append(found)
+            asked = whole(part, number, query) if part.known <= part.own else query[number].clone()
+            found = causal_attention(asked, whole(part, number, key), whole(part, number, value))
+            attended.append(found[:, -part.own :])
         return torch.cat(attended, dim=1)
 
 
@@ -99,17 +95,3 @@ def whole(part: Part, number: int, own: Sequence[Tensor]) -> Tensor:
     """A copy of what stands before the part, and of the part: number `number` of `own`."""
     before = [own[earlier][:, start:end] for earlier, start, end in part.shared]
     return torch.cat([*before, own[number]], dim=1)
-
-
-def lower_right_attention(query_BTHd: Tensor, key_BSKd: Tensor, value_BSKd: Tensor) -> Tensor:
-    """The last T of S tokens attend causally to all S."""
-    queries, keys = query_BTHd.shape[1], key_BSKd.shape[1]
-    visible_TS = torch.ones(queries, keys, dtype=torch.bool, device=query_BTHd.device).tril(keys - queries)
-    attended_BHTd = F.scaled_dot_product_attention(
-        query_BTHd.transpose(1, 2),
-        key_BSKd.transpose(1, 2),
-        value_BSKd.transpose(1, 2),
-        attn_mask=visible_TS,
-        enable_gqa=query_BTHd.shape[2] != key_BSKd.shape[2],
-    )
-    return attended_BHTd.transpose(1, 2)

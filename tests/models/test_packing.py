@@ -65,14 +65,19 @@ def test_documents_are_cut_after_the_last_trained_token():
         Document.of([5, 6, 7], [True, False])
 
 
-def test_packed_loss_and_gradients_equal_unpacked_ones(model):
-    documents = [document(length, seed) for seed, length in enumerate((40, 21, 64, 5))]
+def assert_packed_as_separate(model: Decoder, documents: list[Document]) -> None:
+    """Loss and gradients."""
     total = sum(len(d.trained) for d in documents)
     packed, _ = NextToken(model).loss(documents, total)
     separate = -sum(separate_logprob(model, d) for d in documents) / total
     torch.testing.assert_close(packed, separate)
     for mine, theirs in zip(gradients(model, packed), gradients(model, separate), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_packed_loss_and_gradients_equal_unpacked_ones(model):
+    documents = [document(length, seed) for seed, length in enumerate((40, 21, 64, 5))]
+    assert_packed_as_separate(model, documents)
 
 
 def beginning_alike(seed: int) -> list[Document]:
@@ -90,12 +95,7 @@ def beginning_alike(seed: int) -> list[Document]:
 def test_what_begins_alike_is_read_once_and_changes_nothing(model):
     documents = beginning_alike(seed=1)
     assert grown(documents).tokens == 20 + 20 + 8 + 39 + 24 + 29
-    total = sum(len(d.trained) for d in documents)
-    packed, _ = NextToken(model).loss(documents, total)
-    separate = -sum(separate_logprob(model, d) for d in documents) / total
-    torch.testing.assert_close(packed, separate)
-    for mine, theirs in zip(gradients(model, packed), gradients(model, separate), strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+    assert_packed_as_separate(model, documents)
 
 
 def test_changing_one_document_changes_no_bit_of_those_that_begin_alike(model):
